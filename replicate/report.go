@@ -93,9 +93,9 @@ func sourceAt(path string) func() (mirror.Source, error) {
 // recorders and its replicator have left there: it takes no lock, and sends no request. purpose is
 // what it should be replicated for (see [Purpose]): where it is not, it is not up to date, whatever
 // other targets have; 0: whatever it is. Where it is not, ReadStatus tries whether the spool can be
-// written to. Where a rollback journal lies beside the database it opens that, and asks for its
-// locks, so the process may not use SQLite on it. Errors are those of [spool.Open]; what can be
-// said is returned with them.
+// written to. Where a rollback journal lies beside the database, or another WAL than was recorded,
+// it opens the database, and asks for its locks, so the process may not use SQLite on it. Errors
+// are those of [spool.Open]; what can be said is returned with them.
 func ReadStatus(dir string, purpose uint64, now time.Time) (Status, error) {
 	status := Status{Database: Database{Spool: dir}}
 	source, sourceErr := spool.ReadSourceConfig(dir)

@@ -4,6 +4,8 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"verneuil/replicate/mirror"
 )
 
 // TestStatusOfSuccessor: who asks from outside sees when each target got its last version, and when
@@ -70,7 +72,8 @@ func TestStatusOfForeign(t *testing.T) {
 	}
 	says := func(what string, status Status, want bool) {
 		t.Helper()
-		told := status.Error == errOutside.Error() || status.Error == errJournal.Error()
+		told := status.Error == errOutside.Error() ||
+			status.Error == errBeside[mirror.HotBeside].Error()
 		if status.UpToDate != want || told == want {
 			t.Errorf("%s: up to date %v, error %q", what, status.UpToDate, status.Error)
 		}

@@ -135,14 +135,22 @@ func (s *Status) ofTargets() {
 var errOutside = errors.New("the database's file was changed without the extension: the next " +
 	"commit, or verneuilctl flush, compares it, and sends what is new")
 
-// errJournal: SQLite changes the database when somebody opens it.
-var errJournal = errors.New("a rollback journal lies beside the database that nobody is using: " +
-	"SQLite will play it back, and then the database may be another one. The next commit, or " +
-	"verneuilctl flush, finds out")
+// errBeside: SQLite reads another database than was recorded, for what lies beside it.
+var errBeside = map[mirror.Beside]error{
+	mirror.HotBeside: errors.New("a rollback journal lies beside the database that nobody is " +
+		"using: SQLite will play it back, and then the database may be another one. The next " +
+		"commit, or verneuilctl flush, finds out"),
+	mirror.NoWALBeside: errors.New("the database's WAL was removed, or emptied, without the " +
+		"extension: what it had, and the file had not yet, is only in the targets now " +
+		"(verneuilctl restore). The next commit, or verneuilctl flush, sends the database as " +
+		"it is"),
+	mirror.WALBeside: errors.New("the database's WAL is not the one that was recorded: it was " +
+		"replaced, cut, or written to without the extension. The next commit, or verneuilctl " +
+		"flush, sends the database as SQLite reads it now"),
+}
 
 // ofFile says that the database is not as its recorders have left it, if all else is up to date, or
-// will not be when SQLite opens it. What others commit to a WAL shows once it is in the file. open
-// is [Options].OpenSource.
+// will not be when SQLite opens it. open is [Options].OpenSource.
 func (s *Status) ofFile(st *spool.State, open func() (mirror.Source, error), now time.Time) {
 	if !s.UpToDate || st.DBStamp.Load() == 0 || busy(st) {
 		return
@@ -153,18 +161,25 @@ func (s *Status) ofFile(st *spool.State, open func() (mirror.Source, error), now
 	}
 	told := errOutside
 	if left != spool.LeftChanged {
-		if hot, err := mirror.HotJournal(s.Path, open); !hot || err != nil {
+		beside, err := mirror.LookBeside(s.Path, st, open)
+		if err != nil || beside == mirror.NothingBeside {
 			return
 		}
-		told = errJournal
+		told = errBeside[beside]
 	}
 	if busy(st) {
 		return
 	}
 	s.UpToDate = false
 	s.Error = cmp.Or(s.Error, told.Error())
-	if stamp, err := spool.StampOf(s.Path); err == nil {
-		s.LagSeconds = max(0, now.Sub(time.Unix(0, stamp.Ctime)).Seconds())
+	var changed int64 // the last of its files; one that was removed leaves no time
+	for _, suffix := range []string{"", "-wal", "-journal"} {
+		if stamp, err := spool.StampOf(s.Path + suffix); err == nil {
+			changed = max(changed, stamp.Ctime)
+		}
+	}
+	if changed != 0 {
+		s.LagSeconds = max(0, now.Sub(time.Unix(0, changed)).Seconds())
 	}
 }
 

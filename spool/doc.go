@@ -238,6 +238,14 @@
 // wal-index says is committed with what is published, in memory. The replicator compares what it
 // reads with what it has read before.
 //
+// A database is three files: SQLite reads the file, the WAL that lies beside it, whatever the
+// file's header says (pager.c, pagerOpenWalIfPresent), and plays a hot journal back. So a flush,
+// and who asks how replication stands, look at what lies beside the file, too (LookBeside in
+// replicate/mirror): no journal is hot, and the WAL ends at the frame, with the checksum, that
+// is published, or has no commit if none is. Nothing is written down for that which a commit does
+// not publish anyway. If a base copy, or a flush, has found another WAL there, or none, that is
+// published in the place of the old one: see [State.FindWAL].
+//
 // # Waking
 //
 // A recorder in another process than the replicator's finds armed set. It opens the FIFO for this
@@ -315,7 +323,8 @@
 //	    checkpointing. Any process may raise generation. Only the holder of lock stores the fields
 //	    that are marked as the replicator's. Exceptions, all by compare-and-swap: the replicator
 //	    notes a version and a size that are unknown after a base copy, and a stamp before one; it
-//	    takes back a published position whose frame is gone; it clears the mark of a dead process
+//	    takes back a published position whose frame is gone, and publishes the WAL that it has
+//	    found, if nobody has a lock to do so; it clears the mark of a dead process
 //	    in writing, after it has raised generation; a reader under SHARED corrects a version that
 //	    is wrong.
 //	I3  A mirror that belongs to the state's generation, and to which the log has been applied up
@@ -452,8 +461,16 @@
 //
 // The WAL continues from what we know. Witness: the salts, and the running checksum of the last
 // frame that was published; for the replicator, that was consumed. Defeated by: another frame with
-// the same 64-bit checksum. Under locking mode EXCLUSIVE the checksum may be unknown: then only the
-// salts count.
+// the same 64-bit checksum, and other bytes in frames before it, which only a flaw of the disk
+// makes. Under locking mode EXCLUSIVE the checksum may be unknown: then only the salts count.
+//
+// The database as it lies there, with nobody using it, is what was recorded. Witness: the stamp of
+// the file, as above; and beside it no hot journal, and a WAL that ends at the last published
+// frame, by its checksum: of valid frames that follow, the next one who opens the database takes
+// those up to the last commit. Defeated by what defeats these two; by a WAL of ours of which all is
+// in the file, and that somebody has deleted: that is taken for a loss, and costs a base copy; and
+// by a recorder that has written to the WAL and is about to publish it. It has a lock meanwhile,
+// and nothing is concluded then.
 //
 // The file at the path is the one that the state describes. Witness: device, inode and birth time.
 // Defeated by: a file system without birth times, where a new file gets the old one's inode number.

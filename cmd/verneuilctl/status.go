@@ -39,7 +39,9 @@ and what these cost in a month at this rate (price_per_million_requests; after t
 reads what recorders and replicators leave in the spools, and sends no request. A replicator
 leaves its part at most every two seconds. Where nobody replicates, or a process has just begun
 to, it shows what the one before has left, and when that was. A database that is replicated under
-another host name, or to other targets, than the configuration has it, is not up to date.
+another host name, or to other targets, than the configuration has it, is not up to date;
+nor is one whose files are not what was recorded: somebody without the extension has changed the
+file, or its WAL was removed or replaced, say. The state says what to do.
 
 With --proof it asks the targets of the configuration, once, when verify --drill last proved that
 each database restores: a request for each database and target.

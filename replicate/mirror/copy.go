@@ -147,7 +147,10 @@ func (c *copying) begin(ctx context.Context) error {
 	case c.alone:
 		return nil // a recorder's, which has left its stamp
 	}
-	if c.inWAL = c.st.WALSalts.Load() != 0 || sqlitefile.ReadHeader(c.src).WAL(); c.inWAL {
+	var err error
+	if c.inWAL, err = c.hasWAL(); err != nil {
+		return err
+	} else if c.inWAL {
 		return c.beginWAL(ctx)
 	}
 	return c.anchor(ctx)

@@ -92,8 +92,15 @@
 // WAL's frames make ([sqlitefile.WALSizeMax]), which is where SQLite's checkpoint stops, too.
 // Beyond that the database is not replicated, and a flush fails and says why.
 //
+// The WAL that a base copy has found is the database's from now on. Witness: the file at the path
+// is what the mirror has of it, and whoever has published another one holds neither the WRITE lock
+// of the wal-index nor EXCLUSIVE, without which nobody publishes. Defeated by: a process that goes
+// on with a WAL whose file was deleted or replaced under it. Its next commit publishes its own WAL
+// again, and raises the generation; that is not found at the path, and the database is copied once
+// more, as the next one who opens it will read it.
+//
 // Nobody but recorders has written, says a flush. Witness: the comparison of the files with a
-// mirror that is brought up ([Tracker.Suspect]). Defeated by: a mirror that is not, as it has an
-// error or its generation is an older one. Then nothing is concluded, and the flush waits until it
-// can be.
+// mirror that is brought up ([Tracker.Suspect]), and what lies beside the file ([LookBeside]).
+// Defeated by: a mirror that is not, as it has an error or its generation is an older one. Then
+// nothing is concluded, and the flush waits until it can be.
 package mirror

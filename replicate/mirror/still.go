@@ -113,11 +113,14 @@ func (g *ground) leave(current bool) {
 		if b, err = json.Marshal(now); err == nil {
 			err = g.sp.WriteFile(seenName, b)
 		}
+		if err == nil {
+			_, err = g.publishLying(func(spool.WALEnd) bool { return true })
+		}
 	} else {
 		err = os.Remove(filepath.Join(g.sp.Dir(), seenName))
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		g.o.Log.Warn("copied.json was not written", "error", err)
+		g.o.Log.Warn("it is not noted what the database was copied from", "error", err)
 	}
 	if sqlitefile.ReadHeader(g.mirror).WAL() || now.WAL != nil {
 		g.st.MirrorGeneration.Store(spool.NoMirror)

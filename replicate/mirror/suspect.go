@@ -97,7 +97,11 @@ func (t suspicion) inFile() (Verdict, error) {
 	if t.st.Writing.Load() != 0 || t.st.Head() != head {
 		return InTheWay, nil
 	}
-	if ours != theirs || size != t.mirror.Size() {
+	beside, err := LookBeside(t.sp.Path(), t.st, t.o.OpenSource)
+	if err != nil {
+		return Untold, err
+	}
+	if ours != theirs || size != t.mirror.Size() || beside != NothingBeside {
 		found = spool.LeftChanged
 	}
 	t.believe(found)
@@ -160,7 +164,7 @@ func (t suspicion) takeUnpublished(committed int, salts uint64) error {
 		t.st.Raise(spool.CauseForeign)
 		return nil
 	case frames == 0:
-		return nil
+		return t.wal.found()
 	}
 	// A new generation, so that a flush waits for it; the mirror is of it already,
 	// unless somebody else has raised it meanwhile.
@@ -168,5 +172,5 @@ func (t suspicion) takeUnpublished(committed int, salts uint64) error {
 		t.st.Raise(spool.CauseForeign)
 		t.st.MirrorGeneration.CompareAndSwap(g, g+1)
 	}
-	return nil
+	return t.wal.found()
 }

@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"slices"
-	"syscall"
 
 	"verneuil/spool"
 	"verneuil/spool/sqlitefile"
@@ -147,24 +145,12 @@ func (w *wal) inUse() bool {
 	return w.st.WALSalts.Load() != 0 || sqlitefile.ReadHeader(w.mirror).WAL()
 }
 
-// open begins to read the database's WAL. Its reader is nil if there is none,
-// or one without a valid header. A WAL has no locks of SQLite's: it may be opened
-// and closed by name.
+// open begins to read the database's WAL: see openWAL.
 func (w *wal) open() error {
 	w.reset()
-	f, err := os.OpenFile(w.sp.Path()+"-wal", os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	} else if err != nil {
-		return fmt.Errorf("open WAL: %w", err)
-	}
-	r, err := sqlitefile.NewWALReader(f)
-	if errors.Is(err, sqlitefile.ErrNoWAL) {
-		f.Close()
-		return nil
-	} else if err != nil {
-		f.Close()
-		return fmt.Errorf("read WAL: %w", err)
+	f, r, err := openWAL(w.sp.Path())
+	if err != nil || r == nil {
+		return err
 	}
 	w.file, w.reader, w.salts = f, r, r.Salts
 	w.base = max(w.mirror.Size(), w.high)

@@ -9,6 +9,28 @@ import (
 	"verneuil/spool/sqlitefile"
 )
 
+// hasWAL reports whether the database is in WAL mode, or is read through the WAL that lies beside
+// it, whatever its header says. If neither, but a WAL is published, that is taken back: somebody
+// without a recorder has taken the database out of WAL mode.
+func (c *copying) hasWAL() (bool, error) {
+	if sqlitefile.ReadHeader(c.src).WAL() {
+		return true, nil
+	}
+	published, _ := c.st.WALEnd()
+	lies, err := endOfWAL(c.sp.Path(), published, c.st.Undone())
+	if err != nil || lies.Frames > 0 || lies.Salts != 0 && lies.Salts == published.Salts {
+		return err == nil, err
+	}
+	if published.Frames == 0 {
+		return false, nil
+	}
+	gone, err := c.publishLying(func(lies spool.WALEnd) bool { return lies.Frames == 0 })
+	if err == nil && !gone {
+		err = fmt.Errorf("%w: its journal mode", errAgain)
+	}
+	return false, err
+}
+
 // beginWAL begins a base copy of a database in WAL mode: from now on, every frame
 // is copied into the log before it is lost.
 func (c *copying) beginWAL(ctx context.Context) (err error) {
@@ -88,15 +110,18 @@ func (c *copying) finishWAL(ctx context.Context) error {
 	}
 	// A WAL whose salts a recorder has published is in use, whatever the header says:
 	// SQLite opens the one that it finds (pager.c, pagerOpenWalIfPresent).
-	used := salts != 0 && now.salts == salts
+	used := salts != 0 && now.salts == salts || c.wal.applied > 0
 	if !used && !sqlitefile.ReadHeader(c.mirror).WAL() || c.st.WALSalts.Load() != salts {
 		return fmt.Errorf("%w: its journal mode", errAgain)
 	}
 	switch {
-	case used:
+	case salts != 0 && now.salts == salts:
 		c.wal.setConsumed(walPosition(salts, c.wal.applied), c.wal.sum)
 	case salts != 0 && published>>32 == walSalt(salts):
 		c.wal.setConsumed(published, 0) // somebody else has reset it: the file has them
+	}
+	if err := c.wal.found(); err != nil {
+		return err
 	}
 	c.wal.high = max(fileBytes, c.mirror.Size())
 	c.noteSettled(now.db)

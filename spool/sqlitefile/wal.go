@@ -131,16 +131,21 @@ func (w *WALReader) Stands() (bool, error) {
 }
 
 // SumAt returns the running checksum that frame n, counted from 1, has now; 0 if there is no such
-// frame.
+// frame, or only a part of it.
 func (w *WALReader) SumAt(n int) (uint64, error) {
-	var b [8]byte
-	k, err := w.r.ReadAt(b[:], walHeaderBytes+int64(n-1)*int64(len(w.buf))+16)
+	b := make([]byte, len(w.buf))
+	k, err := w.r.ReadAt(b, walHeaderBytes+int64(n-1)*int64(len(b)))
 	if k < len(b) && err != nil && err != io.EOF {
 		return 0, err
 	} else if k < len(b) {
 		return 0, nil
 	}
-	return binary.BigEndian.Uint64(b[:]), nil
+	return binary.BigEndian.Uint64(b[16:]), nil
+}
+
+// Skip has w continue after frame n, which has that running checksum, whatever it has read.
+func (w *WALReader) Skip(n int, sum uint64) {
+	w.frames, w.s1, w.s2 = n, uint32(sum>>32), uint32(sum)
 }
 
 // Next returns the next frame. It fails with io.EOF at the end of the valid frames: where the file
