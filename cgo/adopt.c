@@ -80,7 +80,7 @@ static void adoptFile(sqlite3 *db, const char *zSchema, const char *zName, sqlit
   else pSpool = recorderAttach(p, SQLITE_OPEN_MAIN_DB | SQLITE_OPEN_URI,
                                sqlite3_db_readonly(db, zSchema) ? SQLITE_OPEN_READONLY : 0, 1);
   recorderUseHook(p, pSpool);
-  if (!pSpool || eLock != SQLITE_LOCK_SHARED) return;
+  if ((!pSpool && p->awaits != AWAITS_SPOOL) || eLock != SQLITE_LOCK_SHARED) return;
   void volatile *pIndex = 0; /* it is mapped */
   if (p->pBase->xShmMap(pFile, 0, WAL_INDEX_REGION, 0, &pIndex) == SQLITE_OK) p->pIndex = pIndex;
   recorderAdoptWal(p);

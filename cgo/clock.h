@@ -15,6 +15,9 @@ static inline int64_t clockNs(clockid_t clock) {
 /* Time that passes; it is never set. */
 static inline int64_t clockMonotonic(void) { return clockNs(CLOCK_MONOTONIC); }
 
+/* The same to some milliseconds, and for less. */
+static inline int64_t clockCoarse(void) { return clockNs(CLOCK_MONOTONIC_COARSE); }
+
 /* Since 1970, UTC. */
 static inline int64_t clockRealtime(void) { return clockNs(CLOCK_REALTIME); }
 

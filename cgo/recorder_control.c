@@ -80,7 +80,7 @@ static int answerPragma(RecorderFile *p, char **azArg, int *pRc) {
 
 static void answer(RecorderFile *p, RecorderQuestion *q) {
   q->answered = 1;
-  if (!q->flush && !q->settle && p->awaits) return;
+  if (!q->flush && !q->settle && (p->awaits == AWAITS_SQL || p->awaits == AWAITS_COPY)) return;
   q->zWhy = recorderWhyNot(p);
   if (q->flush && !q->zWhy) q->isSent = recorderFlush(p->pSpool);
 }
@@ -101,7 +101,7 @@ int recorderFileControl(sqlite3_file *pFile, int op, void *pArg) {
   }
   if (op == SQLITE_FCNTL_PDB && !p->isWal) {
     p->ppDb = pArg;
-    if (p->awaits && *p->ppDb && selectionVacuums(*p->ppDb)) recorderMarkCopy(p, "VACUUM INTO");
+    if (p->awaits == AWAITS_SQL && *p->ppDb && selectionVacuums(*p->ppDb)) recorderMarkCopy(p, "VACUUM INTO");
   }
   if (op == SQLITE_FCNTL_MMAP_SIZE && *(sqlite3_int64 *)pArg > 0) p->mapped = 1;
   /* os_unix.c, fcntlSizeHint, makes the file longer before a transaction's, or a checkpoint's,
@@ -127,6 +127,9 @@ int recorderFileControl(sqlite3_file *pFile, int op, void *pArg) {
     recorderEndTransaction(p);
     if (wrote) durableOwe(p);
     recorderEndCheckpoint(p);
+    /* locking EXCLUSIVE: no lock will be taken any more */
+    if (p->awaits && p->eLock == SQLITE_LOCK_EXCLUSIVE && durableKeepsLocks(p))
+      recorderTrySpool(p, 1);
     if (!wrote && p->eLock == SQLITE_LOCK_EXCLUSIVE && recorderLacksWal(p)) {
       recorderAdoptWal(p);
       if (p->pWal) walFound(p->pSpool);

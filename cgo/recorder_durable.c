@@ -99,7 +99,7 @@ void durableWait(RecorderFile *p) {
 
 void durablePhaseTwo(RecorderFile *p, int isFree) {
   Durable *d = &p->durable;
-  if (d->owes && (isFree || d->missed || !__atomic_load_n(&d->unlocks, __ATOMIC_RELAXED))) durableWait(p);
+  if (d->owes && (isFree || d->missed || durableKeepsLocks(p))) durableWait(p);
 }
 
 void durableUnlocked(RecorderFile *p, int eLock) {

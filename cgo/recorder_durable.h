@@ -42,6 +42,11 @@ void durableOwe(RecorderFile *p);
 /* What is owed: waits for it. */
 void durableWait(RecorderFile *p);
 
+/* Has the connection given up no lock since a locking mode was last set? Then it may keep them. */
+static inline int durableKeepsLocks(const RecorderFile *p) {
+  return !__atomic_load_n(&p->durable.unlocks, __ATOMIC_RELAXED);
+}
+
 /* COMMIT_PHASETWO, in a mode in which no write lock is held any more (isFree), or in which it is
 ** given up next, perhaps. */
 void durablePhaseTwo(RecorderFile *p, int isFree);

@@ -71,9 +71,14 @@ RecorderFile *recorderHook(sqlite3_file *pFile, const char *zName, int isWal) {
   return p;
 }
 
+/* p is about to be recorded in pSpool, if it is a WAL. */
+static void countWal(const RecorderFile *p, Spool *pSpool) {
+  if (p->isWal && pSpool && !atomic_fetch_add(&pSpool->nWal, 1)) walOpened(pSpool);
+}
+
 void recorderUseHook(RecorderFile *p, Spool *pSpool) {
   p->pSpool = pSpool;
-  if (p->isWal && !atomic_fetch_add(&pSpool->nWal, 1)) walOpened(pSpool);
+  countWal(p, pSpool);
   Quiet q = quietLock(&mu);
   p->pNext = pFiles;
   p->ppPrev = &pFiles;
@@ -85,10 +90,11 @@ void recorderUseHook(RecorderFile *p, Spool *pSpool) {
 }
 
 void recorderSetSpool(RecorderFile *p, Spool *pSpool) {
+  countWal(p, pSpool);
   Quiet q = quietLock(&mu); /* others look for it (recorderSpoolOfWal) */
   p->pSpool = pSpool;
   quietUnlock(&mu, q);
-  if (pSpool) recorderCountHandle(pSpool, 1);
+  if (!p->isWal && pSpool) recorderCountHandle(pSpool, 1);
 }
 
 void recorderLeaveSpool(RecorderFile *p) {
@@ -241,6 +247,7 @@ static void childOfFork(void) {
   for (RecorderFile *p = pFiles; p; p = p->pNext) {
     if (p->pSpool) p->pInherited = p->pSpool;
     p->pSpool = 0;
+    if (p->awaits == AWAITS_SPOOL) p->awaits = AWAITS_NOTHING;
     p->txn.active = 0;
     p->pHeld = 0;
   }

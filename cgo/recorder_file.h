@@ -18,8 +18,8 @@
 /* An empty database may become a copy, which is not recorded. AWAITS_SQL: nobody knows yet; it is
 ** recorded once a statement writes to it, or somebody else has written to it. AWAITS_COPY: it is
 ** being made as a copy; once a statement writes to it, it is a database like others, and
-** recorded. */
-enum { AWAITS_NOTHING, AWAITS_SQL, AWAITS_COPY };
+** recorded. AWAITS_SPOOL: its spool could not be had, on a full disk, say; it is tried again. */
+enum { AWAITS_NOTHING, AWAITS_SQL, AWAITS_COPY, AWAITS_SPOOL };
 
 /* What a handle knows of its durable commits: see recorder_durable.h. */
 typedef struct Durable {
@@ -43,6 +43,7 @@ struct RecorderFile {
   sqlite3_file *pRaw;            /* the file as it is, where the base is not SQLite's own */
   int nCompared;                 /* reads that were compared with it */
   int awaits;                    /* AWAITS_..: recorded later, if at all */
+  int64_t tried;                 /* when the spool was tried last, by clockCoarse() */
   int isMeant;                   /* left out on purpose: forgotten when it is closed */
   sqlite3 **ppDb;                /* points to the connection that uses the file; NULL: unknown */
   Spool *pInherited;             /* of a handle of the parent, in a forked child: its spool */
@@ -98,10 +99,10 @@ static inline RecorderFile *fileOf(sqlite3_file *pFile) {
 RecorderFile *recorderHook(sqlite3_file *pFile, const char *zName, int isWal);
 
 /* From here on the file's methods are ours. p takes over the reference pSpool, which may be
-** NULL. */
+** NULL: of a WAL, if its database awaits its spool. */
 void recorderUseHook(RecorderFile *p, Spool *pSpool);
 
-/* The database is recorded from here on. p takes over the reference, which may be NULL. */
+/* The file is recorded from here on. p takes over the reference, which may be NULL. */
 void recorderSetSpool(RecorderFile *p, Spool *pSpool);
 
 /* p gives back its spool, if it has one: it is not recorded any more. */

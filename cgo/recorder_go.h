@@ -18,6 +18,9 @@ void recorderConfigure(void);
 ** recorderProblem() in recorder.h returns it. NULL: there was no memory for the reason. */
 void recorderNoteProblem(const char *zErr);
 
+/* That reason has gone; if it is not the latest, nothing changes. */
+void recorderForgetProblem(const char *zErr);
+
 /* A handle of the database was opened (n is 1) or closed (n is -1). */
 void recorderCountHandle(Spool *p, int n);
 

@@ -21,7 +21,6 @@
 **
 ** recorder.h is what all other files see of it.
 */
-#include "process.h"
 #include "recorder_control.h"
 #include "recorder_durable.h"
 #include "recorder_go.h"
@@ -140,11 +139,7 @@ static int recorderLock(sqlite3_file *pFile, int eLock) {
   /* its WAL, perhaps */
   int closes = eLock == SQLITE_LOCK_EXCLUSIVE && p->eLock == SQLITE_LOCK_SHARED;
   p->eLock = eLock;
-  /* so a base copy need not ask who has it */
-  if (eLock >= SQLITE_LOCK_RESERVED && p->pSpool && !p->pHeld) {
-    p->pHeld = p->pSpool->st;
-    atomic_store_explicit(&p->pHeld->holder, verneuilToken(), memory_order_relaxed);
-  }
+  recorderBeginHold(p);
   if (closes && recorderLacksWal(p)) recorderAdoptWal(p);
   return rc;
 }
@@ -195,6 +190,7 @@ static int recorderShmMap(sqlite3_file *pFile, int iRegion, int szRegion, int is
 static int recorderShmLock(sqlite3_file *pFile, int iFirst, int n, int flags) {
   RecorderFile *p = fileOf(pFile);
   int rc;
+  if (p->awaits && flags & SQLITE_SHM_LOCK) recorderTrySpool(p, 0);
   /* slot 1 is the CKPT lock */
   if (iFirst <= 1 && iFirst + n > 1 && flags & SQLITE_SHM_UNLOCK) recorderEndCheckpoint(p);
   if (iFirst == 0 && p->pSpool && p->pIndex &&

@@ -51,6 +51,15 @@ void recorderNoteProblem(const char *zErr) {
   quietUnlock(&mu, q);
 }
 
+void recorderForgetProblem(const char *zErr) {
+  Quiet q = quietLock(&mu);
+  if (zErr && zProblem && !strcmp(zErr, zProblem)) {
+    free(zProblem);
+    zProblem = 0;
+  }
+  quietUnlock(&mu, q);
+}
+
 char *recorderProblem(void) {
   Quiet q = quietLock(&mu);
   char *z = zProblem ? sqlite3_mprintf("%s", zProblem) : 0;

@@ -29,7 +29,7 @@ void recorderAdoptWal(RecorderFile *p) {
   /* its frames go unseen, which the next header's salts, or its end, will show */
   if (!pWal) return;
   pWal->pMain = p;
-  spoolRetain(p->pSpool);
+  if (p->pSpool) spoolRetain(p->pSpool);
   recorderUseHook(pWal, p->pSpool);
   recorderSetWal(p, pWal);
 }
@@ -38,13 +38,13 @@ void recorderAdoptWal(RecorderFile *p) {
 int recorderOpenWal(const char *zName, sqlite3_file *pFile) {
   RecorderFile *pMain = recorderDatabaseOf(zName);
   /* in WAL mode no lock of the database tells who writes */
-  if (pMain && pMain->awaits) recorderAttachLate(pMain);
+  if (pMain && pMain->awaits && pMain->awaits != AWAITS_SPOOL) recorderAttachLate(pMain);
   if (pMain && pMain->pRaw && !pMain->pSpool) { /* see letGo */
     recorderUnhook(pMain);
     return SQLITE_OK;
   }
   Spool *pSpool = recorderSpoolOfWal(zName);
-  if (!pSpool) return SQLITE_OK;
+  if (!pSpool && !(pMain && pMain->awaits == AWAITS_SPOOL)) return SQLITE_OK;
   RecorderFile *p = recorderHook(pFile, zName, 1);
   if (p) p->pMain = pMain;
   if (p && !recorderBaseIsOwn) p->pRaw = belowOpen(zName, SQLITE_OPEN_WAL);
@@ -53,6 +53,7 @@ int recorderOpenWal(const char *zName, sqlite3_file *pFile) {
     return SQLITE_OK;
   }
   free(p);
+  if (!pSpool) return SQLITE_OK; /* it stays as it is until it is opened again: mayBegin() */
   spoolRelease(pSpool);
   pFile->pMethods->xClose(pFile); /* no frame may be written unseen */
   pFile->pMethods = 0;

@@ -5,7 +5,8 @@
 #define VERNEUIL_RECORDER_WAL_H
 #include "recorder_file.h"
 
-/* Records a WAL that the base has opened, if its database is recorded. SQLITE_OK; or SQLITE_NOMEM,
+/* Records a WAL that the base has opened, if its database is recorded, or as soon as it has the
+** spool that it awaits. SQLITE_OK; or SQLITE_NOMEM,
 ** and the file is closed. */
 int recorderOpenWal(const char *zName, sqlite3_file *pFile);
 

@@ -29,6 +29,9 @@ SQLITE_EXTENSION_INIT3
 ** many tries, 1 ms apart, they go on without replication. */
 #define ATTACH_TRIES 2000
 
+/* And so many where an open database tries again. */
+#define ATTACH_TRIES_LATE 20
+
 static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER; /* pSpools and nRef */
 static Spool *pSpools;
 static atomic_int nSpool; /* read without mu, too */
@@ -159,7 +162,7 @@ static Spool *findSpool(const char *zPath, const FileIdentity *pId, char **pzErr
   return p;
 }
 
-Spool *spoolAttach(const char *zPath, const FileIdentity *pId, char **pzErr) {
+Spool *spoolAttach(const char *zPath, const FileIdentity *pId, int patient, char **pzErr) {
   const char *zWhy;
   Spool *p;
   if (strlen(zPath) > SPOOL_PATH_MAX - 1) {
@@ -167,7 +170,7 @@ Spool *spoolAttach(const char *zPath, const FileIdentity *pId, char **pzErr) {
     return 0;
   }
   if (!(p = findSpool(zPath, pId, pzErr))) return 0;
-  if (findState(p, pId, ATTACH_TRIES, &zWhy)) return p;
+  if (findState(p, pId, patient ? ATTACH_TRIES : ATTACH_TRIES_LATE, &zWhy)) return p;
   *pzErr = sqlite3_mprintf("spool %s: %s", p->zDir, zWhy);
   spoolRelease(p);
   return 0;

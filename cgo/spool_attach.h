@@ -5,9 +5,10 @@
 #define VERNEUIL_SPOOL_ATTACH_H
 #include "spool_database.h"
 
-/* Finds or makes the spool of a database, and maps its state. The caller owns a reference. NULL:
-** that cannot be done, and *pzErr, sqlite3_malloc'd, says why. */
-Spool *spoolAttach(const char *zPath, const FileIdentity *pId, char **pzErr);
+/* Finds or makes the spool of a database, and maps its state. patient: waits for two seconds, and
+** not only for some milliseconds, while others do. The caller owns a reference. NULL: that cannot
+** be done, and *pzErr, sqlite3_malloc'd, says why. */
+Spool *spoolAttach(const char *zPath, const FileIdentity *pId, int patient, char **pzErr);
 
 /* Takes another reference to an attached spool. */
 void spoolRetain(Spool *p);

@@ -93,3 +93,57 @@ func TestFlushSaysThatSpoolIsFull(t *testing.T) {
 	}
 	s.MustEqual("a.db")
 }
+
+// TestRoomIsMadeLater: a database that was opened while its spool could not be made is recorded
+// while it stays open, once the spool can be: when somebody asks, and of itself. What was written
+// before is sent, too.
+func TestRoomIsMadeLater(t *testing.T) {
+	s := harness.DirSite(t)
+	harness.Must(t, os.Mkdir(s.Path("spool"), 0o700))
+	if err := syscall.Mount("tmpfs", s.Path("spool"), "tmpfs", 0, "size=4k,mode=700"); err != nil {
+		t.Skipf("cannot mount a small file system: %v", err)
+	}
+	defer func() { harness.Must(t, syscall.Unmount(s.Path("spool"), syscall.MNT_DETACH)) }()
+	s.Write("spool/full", make([]byte, 4096))
+	const write = "insert into t values(randomblob(20000));"
+	shells := make(map[string]*harness.Process)
+	for _, journal := range []string{"delete", "wal"} {
+		for _, locking := range []string{"normal", "exclusive"} {
+			for _, asked := range []string{"asked", ""} {
+				db := journal + locking + asked
+				s.Stock(db, "pragma journal_mode="+journal, "create table t(a)")
+				shells[db] = s.Shell(db)
+				shells[db].Want("pragma locking_mode="+locking+";", locking)
+				shells[db].Must(write)
+				shells[db].Refused()
+				shells[db].Must(write)
+			}
+		}
+	}
+	harness.Must(t, syscall.Mount("tmpfs", s.Path("spool"), "tmpfs", syscall.MS_REMOUNT,
+		"size=100m,mode=700"))
+	for db, shell := range shells {
+		if strings.HasSuffix(db, "asked") {
+			shell.Flush()
+			continue
+		}
+		harness.Until(t, db+" is recorded of itself", func() bool {
+			shell.Must(write)
+			var status struct {
+				Error string
+				Not   []any `json:"not_replicated"`
+			}
+			shell.Status(&status)
+			return status.Error == "" && len(status.Not) == 0
+		})
+	}
+	for db, shell := range shells {
+		shell.Must(write + "delete from t where rowid = 1;")
+		shell.Ask("pragma wal_checkpoint;")
+		shell.Must("begin;" + write + "rollback;")
+		shell.Must(write)
+		shell.Flush()
+		shell.EndsWith(1) // it was refused once
+		s.MustEqual(db)
+	}
+}
