@@ -217,9 +217,7 @@ func (g *global) spoolOf(path string) ([]string, error) {
 	}
 	dir := spool.Dir(root, path)
 	if !isSpool(dir) {
-		return nil, fmt.Errorf("the database has no spool in %s: "+
-			"no program has written to it with this configuration since the machine was started",
-			root)
+		return nil, errors.New(withoutSpool(root, path).Error)
 	}
 	return []string{dir}, nil
 }

@@ -43,6 +43,9 @@ another host name, or to other targets, than the configuration has it, is not up
 nor is one whose files are not what was recorded: somebody without the extension has changed the
 file, or its WAL was removed or replaced, say. The state says what to do.
 
+A database without a spool is not recorded. If nothing can be written to SPOOLDIR, that is an
+error.
+
 With --proof it asks the targets of the configuration, once, when verify --drill last proved that
 each database restores: a request for each database and target.
 
@@ -82,7 +85,8 @@ func showStatus(ctx context.Context, g *global, path string, o statusFlags) erro
 		}
 	}
 	if o.prometheus {
-		return writeMetrics(os.Stdout, metrics{here, proofs.fill})
+		return errors.Join(writeMetrics(os.Stdout, metrics{here, proofs.fill}),
+			unwritable(here.dir))
 	}
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
@@ -95,7 +99,9 @@ func showStatus(ctx context.Context, g *global, path string, o statusFlags) erro
 		if o.watch && !o.asJSON && term.IsTerminal(int(os.Stdout.Fd())) {
 			fmt.Print("\x1b[H\x1b[2J") // the cursor goes home, and the screen is cleared
 		}
-		if err := printStatuses(all, o.asJSON); err != nil || !o.watch {
+		if err := printStatuses(all, o.asJSON); !o.watch {
+			return errors.Join(err, unwritable(here.dir))
+		} else if err != nil {
 			return err
 		}
 		select {
@@ -189,6 +195,13 @@ func (p place) statuses() ([]standing, error) {
 		s, _ := replicate.ReadStatus(dir, purpose, time.Now()) // its error is in s
 		s.Path = cmp.Or(s.Path, dir)
 		all = append(all, standing{Status: s, Dollars: p.config.RequestDollars(s.PerMonth)})
+	}
+	if p.only == "" {
+		bare, err := unmade(p.dir)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, bare...)
 	}
 	slices.SortFunc(all, func(a, b standing) int { return cmp.Compare(a.Path, b.Path) })
 	return all, nil

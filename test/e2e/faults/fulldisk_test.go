@@ -107,10 +107,12 @@ func TestRoomIsMadeLater(t *testing.T) {
 	s.Write("spool/full", make([]byte, 4096))
 	const write = "insert into t values(randomblob(20000));"
 	shells := make(map[string]*harness.Process)
+	var names []string
 	for _, journal := range []string{"delete", "wal"} {
 		for _, locking := range []string{"normal", "exclusive"} {
 			for _, asked := range []string{"asked", ""} {
 				db := journal + locking + asked
+				names = append(names, db)
 				s.Stock(db, "pragma journal_mode="+journal, "create table t(a)")
 				shells[db] = s.Shell(db)
 				shells[db].Want("pragma locking_mode="+locking+";", locking)
@@ -120,9 +122,26 @@ func TestRoomIsMadeLater(t *testing.T) {
 			}
 		}
 	}
+	status := func(args ...string) string {
+		argv := append([]string{harness.Built(t, "VERNEUIL_CTL"), "status"}, args...)
+		r := harness.Run(t, []string{s.Env()}, argv...)
+		return r.Stdout + r.Stderr
+	}
+	const full, not = "no space left on device", "not recorded"
+	all := status()
+	if !strings.Contains(all, full) {
+		t.Errorf("status says %s", all)
+	}
+	for _, db := range names {
+		one := status(s.Path(db))
+		if !strings.Contains(all, db) || !strings.Contains(one, not) || !strings.Contains(one, full) {
+			t.Errorf("%s, and status says %s; of all it says %s", db, one, all)
+		}
+	}
 	harness.Must(t, syscall.Mount("tmpfs", s.Path("spool"), "tmpfs", syscall.MS_REMOUNT,
 		"size=100m,mode=700"))
-	for db, shell := range shells {
+	for _, db := range names {
+		shell := shells[db]
 		if strings.HasSuffix(db, "asked") {
 			shell.Flush()
 			continue
@@ -137,12 +156,16 @@ func TestRoomIsMadeLater(t *testing.T) {
 			return status.Error == "" && len(status.Not) == 0
 		})
 	}
-	for db, shell := range shells {
+	for _, db := range names {
+		shell := shells[db]
 		shell.Must(write + "delete from t where rowid = 1;")
 		shell.Ask("pragma wal_checkpoint;")
 		shell.Must("begin;" + write + "rollback;")
 		shell.Must(write)
 		shell.Flush()
+		if one := status(s.Path(db)); strings.Contains(one, not) || !strings.Contains(one, db) {
+			t.Errorf("%s is recorded, and status says %s", db, one)
+		}
 		shell.EndsWith(1) // it was refused once
 		s.MustEqual(db)
 	}
