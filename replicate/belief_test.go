@@ -3,6 +3,7 @@ package replicate
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"maps"
@@ -158,6 +159,50 @@ func TestSomePacksLost(t *testing.T) {
 			t.Errorf("%d objects were put, want the %d that were gone", put, lost)
 		}
 		w.equal(0, "after a loss")
+	}
+}
+
+// TestNewPackLost: of many packs, some are gone that were put since the last look: the next one finds
+// out, and they are put again.
+func TestNewPackLost(t *testing.T) {
+	w := newWorld(t, 1, 1)
+	clock := new(movedClock)
+	w.options = func(o *Options) { o.clock, o.packObjects = clock, 1 }
+	w.fillChunks(100)
+	r := w.replicator()
+	defer w.run(r)()
+	look := func() {
+		clock.by.Add(int64(2 * courier.PauseTrust))
+		w.mustFlush(r)
+	}
+	w.mustFlush(r)
+	look()
+	pages := chunkstore.ChunkBytes / w.page
+	for _, chunk := range []int{20, 70, 50} {
+		before := w.packs(0)
+		w.begin()
+		for n := range 3 * pages { // too much for a manifest
+			b := w.pageOf(chunk*pages+n, 0, 1)
+			rand.Read(b)
+			w.write(chunk*pages+n, b)
+		}
+		w.commit()
+		w.mustFlush(r)
+		lost := 0
+		for key := range w.packs(0) {
+			if before[key] == nil {
+				lost++
+				w.chunks[0].mu.Lock()
+				delete(w.chunks[0].objects, key)
+				w.chunks[0].mu.Unlock()
+			}
+		}
+		if lost < 3 {
+			t.Fatalf("%d packs were put for three chunks", lost)
+		}
+		look()
+		w.equal(0, "after a loss")
+		look() // at what was put again
 	}
 }
 

@@ -93,6 +93,11 @@ func (s *stock) took(p *push) (chunks int) {
 		return chunks
 	}
 	s.version, s.tree = &p.version, p.change.tree
+	var put []int
+	for _, chunks := range p.change.parcels {
+		put = append(put, chunks[0].indexes[0])
+	}
+	s.unask(put)
 	for _, patch := range p.change.patches {
 		if i := patch.Index; s.moved[i] == patch.Ref && i < s.least {
 			delete(s.moved, i)

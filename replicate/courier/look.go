@@ -26,6 +26,7 @@ const (
 	PauseTrust = 10 * time.Minute
 
 	// SampleObjects are asked for at a time. If a tenth of all is gone, 3 of 10 looks find out.
+	// One of them is of a version that was pushed since the last look.
 	SampleObjects = 3 // packs, or a leaf or node on the way to one
 )
 
@@ -273,6 +274,9 @@ func (b *belief) looked(l *look, err error) {
 	switch {
 	case c.office.o.Errands.Ending():
 	case err != nil:
+		if l.sample != nil {
+			c.stock.unask(l.sample.put)
+		}
 		b.fail(l.serial, err)
 		return
 	case l.moved(c):

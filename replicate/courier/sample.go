@@ -13,13 +13,15 @@ import (
 	"verneuil/replicate/errands"
 )
 
-// sample asks a target for some of the packs that its version names, picked at random: packs of
-// chunks, and where the leaf of the first of them is not loaded, the leaf, and nodes on the
+// sample asks a target for some of the packs that its version names, picked at random: one that was
+// put since the last sample, if there is one, as those are the likeliest to be lost and have never
+// been asked for; and any others. They are packs of chunks, and where the leaf of the first of them is not loaded, the leaf, and nodes on the
 // way to it. It shares nothing that changes, but leaves and nodes.
 type sample struct {
 	t    *chunkstore.Target
 	tree *manifest.Tree
 	lost map[chunkstore.Digest]bool // that are known to be
+	put  []int                      // a chunk of each pack that was put since the last sample
 
 	calls int64
 	asked int // packs
@@ -28,7 +30,24 @@ type sample struct {
 
 func newSample(c *Courier) *sample {
 	s := &c.stock
-	return &sample{t: c.Target, tree: s.tree.Clone(), lost: maps.Clone(s.lost)}
+	put := s.unasked
+	s.unasked = nil
+	return &sample{t: c.Target, tree: s.tree.Clone(), lost: maps.Clone(s.lost), put: put}
+}
+
+// unaskedMost bounds of how many packs a chunk is kept until the next sample.
+const unaskedMost = 256
+
+// unask notes chunks, one of each pack, for the next sample. If they are too many, some are
+// forgotten, at random.
+func (s *stock) unask(chunks []int) {
+	s.unasked = append(s.unasked, chunks...)
+	if len(s.unasked) > unaskedMost {
+		rand.Shuffle(len(s.unasked), func(i, j int) {
+			s.unasked[i], s.unasked[j] = s.unasked[j], s.unasked[i]
+		})
+		s.unasked = s.unasked[:unaskedMost]
+	}
 }
 
 // take asks for them.
@@ -68,12 +87,15 @@ const neighbours = 256
 // one of those that are asked for.
 func (s *sample) pick(ctx context.Context) (packs []chunkstore.Place, err error) {
 	chunks := s.tree.Len()
-	at, fetched := 0, false       // the last chunk that was looked up
-	for range 4 * SampleObjects { // some are of zeros
+	at, fetched := 0, false            // the last chunk that was looked up
+	for n := range 4 * SampleObjects { // some are of zeros
 		if chunks == 0 || s.asked+len(packs) >= SampleObjects {
 			break
 		}
 		i := rand.IntN(chunks)
+		if n == 0 && len(s.put) > 0 {
+			i = min(chunks-1, s.put[rand.IntN(len(s.put))])
+		}
 		ref, loaded := s.tree.Peek(i)
 		switch {
 		case loaded:
