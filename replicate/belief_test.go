@@ -206,6 +206,31 @@ func TestNewPackLost(t *testing.T) {
 	}
 }
 
+// TestRefusedRecord: a store that refuses a record has said so.
+func TestRefusedRecord(t *testing.T) {
+	w := newWorld(t, 1, 1)
+	r := w.replicator()
+	defer w.run(r)()
+	w.transact(100)
+	w.mustFlush(r)
+	w.manifests[0].setFault(func(op, _ string) error {
+		if op == "put" {
+			return fmt.Errorf("%w: AccessDenied (HTTP 403)", chunkstore.ErrDenied)
+		}
+		return nil
+	})
+	w.transact(100)
+	err := w.flush(r)
+	if err == nil || !errors.Is(err, chunkstore.ErrDenied) ||
+		!strings.Contains(err.Error(), "refuses our credentials") ||
+		strings.Contains(err.Error(), "has not said") {
+		t.Errorf("a flush says %v", err)
+	}
+	w.manifests[0].setFault(nil)
+	w.mustFlush(r)
+	w.equal(0, "after a refusal")
+}
+
 // TestFlushAsksTheTarget: a flush with nothing new is no answer from memory.
 func TestFlushAsksTheTarget(t *testing.T) {
 	w := newWorld(t, 1, 1)

@@ -354,6 +354,9 @@ var configErrors = []struct{ text, want string }{
 	{`{"replication_targets": [{"s3": {"region":"r","chunk_bucket":"c","manifest_bucket":"m",` +
 		`"endpoint":"http://h?token=x"}}]}`,
 		"replication_targets[0].s3.endpoint: want http://HOST"},
+	{`{"replication_targets": [{"s3": {"region":"r","chunk_bucket":"c","manifest_bucket":"m",` +
+		`"endpoint":"http://h/c"}}]}`,
+		"replication_targets[0].s3.endpoint: it ends with the path /c: leave that out"},
 	{`{"replication_targets": [{"s3": {}}]}`, "replication_targets[0].s3"},
 	{`{"replication_targets": [{"s3": ` + openS3 + `, "bucket": "b"}}]}`,
 		"replication_targets[0].s3.bucket: excludes"},

@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -75,20 +76,24 @@ func (h *host) spool() {
 				"/var/lib/verneuil")
 		}
 	}
-	h.room(check, dir)
+	h.room(check, dir, roomMin, "a spool takes up to twice its database")
 }
 
 // roomMin is how much room a spool should have.
 const roomMin = 1 << 30
 
-func (h *host) room(check, dir string) {
+// cacheRoomMin is how much of it a cache, and the directory of temporary files, should have.
+const cacheRoomMin = 64 << 20
+
+// room warns of a file system on which less than most is left for dir; why is what for.
+func (h *host) room(check, dir string, most int64, why string) {
 	var at unix.Statfs_t
 	for unix.Statfs(dir, &at) != nil && dir != filepath.Dir(dir) {
 		dir = filepath.Dir(dir)
 	}
-	if free := int64(at.Bavail) * at.Bsize; free < roomMin {
-		h.add(probe.Warning, check, fmt.Sprintf("%s has %d MiB free, and a spool takes up to "+
-			"twice its database", dir, free>>20), "make room")
+	if free := int64(at.Bavail) * at.Bsize; free < most {
+		h.add(probe.Warning, check, fmt.Sprintf("%s has %d MiB free, and %s", dir, free>>20, why),
+			"make room")
 	}
 }
 
@@ -119,28 +124,31 @@ func UsableTempDir(dir string) error {
 
 // directories are the caches, and tempdir.
 func (h *host) directories() {
-	check := func(what, dir string, err error) {
+	check := func(what, dir string, err error, why string) {
 		if err != nil {
 			h.add(probe.Unsafe, what, err.Error(), "make it, or name another")
 			return
 		}
 		h.add(probe.OK, what, dir, "")
+		if why != "" {
+			h.room(what, dir, cacheRoomMin, why)
+		}
 	}
 	for _, t := range h.c.Targets {
 		if cache, ok := t.(chunkstore.CacheOpener); ok {
 			dir, filled := cache.Place()
-			err := error(nil)
+			err, why := error(nil), ""
 			if filled {
-				err = Usable(dir)
+				err, why = Usable(dir), "what cannot be kept there is fetched again each time"
 			} else {
 				_, err = os.ReadDir(dir)
 			}
-			check(t.Kind(), dir, err)
+			check(t.Kind(), dir, err, why)
 		}
 	}
-	if h.c.TempDir != "" {
-		check("tempdir", h.c.TempDir, UsableTempDir(h.c.TempDir))
-	}
+	tempDir := cmp.Or(h.c.TempDir, os.TempDir())
+	check("tempdir", tempDir, UsableTempDir(tempDir),
+		"replicas, verify --drill and transactions that do not fit into memory write there")
 }
 
 // keys are where keys come from.

@@ -172,5 +172,11 @@ func validEndpoint(at, given, endpoint string) error {
 		// nor its text: it may hold a secret
 		return fmt.Errorf("%s: want http://HOST[:PORT] or https://HOST[:PORT]", key)
 	}
+	// There are services with a longer path. One name is a bucket's: of a bucket below it, objects
+	// could be put and read, but not listed.
+	if path := strings.Trim(u.Path, "/"); path != "" && !strings.Contains(path, "/") {
+		return fmt.Errorf("%s: it ends with the path /%s: leave that out; a bucket is named by "+
+			"bucket, or by chunk_bucket and manifest_bucket", key, path)
+	}
 	return nil
 }

@@ -240,14 +240,19 @@ func TestHostChanges(t *testing.T) {
 			s.configure(map[string]any{"hostname": "dead"})
 			out := []string{"-o", s.path("out.db")}
 			for _, command := range [][]string{append([]string{"restore"}, out...),
-				{"manifest", "--json"}, {"versions"}, {"shell", "--vfs", library(t)},
+				{"manifest", "--json"}, {"versions"}, {"shell", "--vfs", library(t)}, {"verify"},
 				{"restore", "--at", "2099-01-01", "-o", out[1]}} {
 				args := append([]string{"-c", s.config()}, command...)
 				refuse(t, 1, []string{"d.db under the host beef1, beef2, c0ffee (--hostname)"},
 					append(args, db)...)
 				refuse(t, 1, []string{"of host beef1 there is " + db + ", " + other},
 					append(args, "--hostname", "beef1", "-s", s.path("none.db"))...)
-				refuse(t, 1, []string{"verneuilctl ls"}, append(args, s.path("none.db"))...)
+				refuse(t, 1, []string{"verneuilctl ls", "no target has " + s.path("none.db")},
+					append(args, s.path("none.db"))...)
+			}
+			for _, named := range [][]string{{"file:///x/y.db"}, {"-s", "file:///x/y.db"}} {
+				refuse(t, 1, []string{"verify file:///x/y.db: ", "no such file"},
+					append([]string{"-c", s.config(), "verify"}, named...)...)
 			}
 		})
 	}

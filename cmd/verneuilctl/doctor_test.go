@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -294,6 +295,20 @@ func TestDoctorLimits(t *testing.T) {
 	if r.code != 1 || !strings.Contains(r.stdout, "FAILED  tempdir") {
 		t.Errorf("config check: exit code %d, %s", r.code, r.stdout)
 	}
+	full := s.path("full")
+	if err := os.Mkdir(full, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("tmpfs", full, "tmpfs", 0, "size=1m"); err != nil {
+		t.Skipf("cannot mount a small file system: %v", err)
+	}
+	defer syscall.Unmount(full, syscall.MNT_DETACH)
+	s.configure(map[string]any{"tempdir": full, "replication_targets": []any{s.target,
+		map[string]any{"local": map[string]any{"directory": full, "num_shards": 1, "capacity": 9}},
+	}})
+	found := findings(s, 0)
+	finds(t, found, probe.Warning, "tempdir", " MiB free, and ")
+	finds(t, found, probe.Warning, "local", " MiB free, and ")
 }
 
 // TestDoctorSQLite: a sqlite3 shell that has the WAL-reset bug is warned of, and one that has not

@@ -63,6 +63,9 @@ func (o *origin) past() bool { return o.version != "" || o.at != "" }
 // take takes the command's arguments, of which the first may be the SOURCE: a manifest's URI,
 // or a database's path.
 func (o *origin) take(args []string) error {
+	if o.uri == "" && schemeOf(o.sourcePath) != "" { // -s is as good
+		o.uri, o.sourcePath = o.sourcePath, ""
+	}
 	if len(args) == 0 {
 		return nil
 	}
@@ -232,6 +235,7 @@ func (s *session) explain(ctx context.Context, locator *locate.Locator, err erro
 	}
 	host, path, _ := strings.Cut(strings.TrimPrefix(locator.String(), "verneuil://"), "/")
 	path = "/" + path
+	err = fmt.Errorf("no target has %s of host %s: %w", path, host, err)
 	var hosts, paths []string
 	for _, t := range s.store.Targets {
 		there := locate.LookElsewhere(ctx, t, host, path)

@@ -142,7 +142,7 @@ func verify(ctx context.Context, g *global, from *origin, o verifyFlags) error {
 		before := v.versions
 		if err := v.run(ctx); err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", t.Name, err))
-		} else if v.versions == before && !o.allowEmpty {
+		} else if v.versions == before && !o.allowEmpty && v.locator == nil {
 			failed =
 				append(failed, fmt.Errorf("%s: no database is in it (if that is right: "+
 					"--allow-empty)", t.Name))
@@ -155,6 +155,13 @@ func verify(ctx context.Context, g *global, from *origin, o verifyFlags) error {
 	bar.end()
 	if ctx.Err() != nil {
 		return ctx.Err()
+	}
+	if n := len(v.lacking); n > 0 && n == len(s.store.Targets) {
+		return s.explain(ctx, v.locator, v.lacking[0].err)
+	}
+	for _, l := range v.lacking { // others have it
+		v.versions++
+		v.found(l.target, v.locator.Key(), l.err)
 	}
 	if err := v.sum(); err != nil {
 		return err
@@ -178,8 +185,16 @@ type verification struct {
 	target   *chunkstore.Target
 	verifier *upkeep.Verifier
 
+	lacking []lacking // targets without the source
+
 	asJSON                    bool
 	versions, objects, faults int
+}
+
+// lacking is a target that has no version of what is to be verified, and how it says so.
+type lacking struct {
+	target string
+	err    error
 }
 
 // run verifies what is asked for in the present target.
@@ -221,9 +236,12 @@ func (v *verification) all(ctx context.Context) error {
 func (v *verification) named(ctx context.Context, key string) error {
 	m, err := v.verifier.Named(ctx, key)
 	switch {
+	case v.locator != nil && errors.Is(err, chunkstore.ErrAbsent):
+		v.lacking = append(v.lacking, lacking{v.target.Name, err})
+		return nil
 	case errors.Is(err, chunkstore.ErrAbsent), errors.Is(err, chunkstore.ErrCorrupt):
 		v.versions++
-		v.found(key, err)
+		v.found(v.target.Name, key, err)
 		return nil
 	case err != nil:
 		return fmt.Errorf("manifest %s: %w", key, err)
@@ -235,19 +253,19 @@ func (v *verification) version(ctx context.Context, name string, m *manifest.Man
 	v.versions++
 	faults, err := v.verifier.Verify(ctx, m)
 	for _, fault := range faults {
-		v.found(name, fault)
+		v.found(v.target.Name, name, fault)
 	}
 	return err
 }
 
-func (v *verification) found(name string, fault error) {
+func (v *verification) found(target, name string, fault error) {
 	v.faults++
 	if v.asJSON {
-		_ = printJSON(map[string]any{"target": v.target.Name, "manifest": name,
+		_ = printJSON(map[string]any{"target": target, "manifest": name,
 			"fault": fault.Error()})
 		return // the sum is printed, or fails, in the same way
 	}
-	fmt.Println(oneLine(v.target.Name + ": " + name + ": " + fault.Error()))
+	fmt.Println(oneLine(target + ": " + name + ": " + fault.Error()))
 }
 
 // sum prints what was looked at, and found.

@@ -3,10 +3,12 @@ package courier
 import (
 	"errors"
 	"maps"
+	"strings"
 	"time"
 
 	"verneuil/chunkstore"
 	"verneuil/manifest"
+	"verneuil/manifest/history"
 	"verneuil/replicate/backoff"
 	"verneuil/replicate/bell"
 	"verneuil/spool"
@@ -178,10 +180,24 @@ func (c *Courier) unsay() {
 	}
 }
 
+// refused is the error of a record that the store does not take, told as what it is: the store has
+// answered. (Whether an attempt before that has put the record is not known all the same.)
+type refused struct{ error }
+
+func (r refused) Unwrap() error { return r.error }
+
+func (r refused) Error() string {
+	cause := strings.ReplaceAll(r.error.Error(), history.ErrUnsettled.Error()+": ", "")
+	return "the store refuses our credentials, or they may not put it: " + cause
+}
+
 // fail notes that an attempt failed.
 func (c *Courier) fail(err error) {
 	if c.office.o.Errands.Ending() {
 		return // we are, not the target
+	}
+	if errors.Is(err, history.ErrUnsettled) && errors.Is(err, chunkstore.ErrDenied) {
+		err = refused{err}
 	}
 	t, now := &c.trouble, c.office.now()
 	t.err, t.since = err, c.attempt
