@@ -225,6 +225,9 @@ func (s *session) explain(ctx context.Context, locator *locate.Locator, err erro
 	case !locator.Named() && isFile && len(s.config.Remote.Stores) > 0:
 		first, _, _ := strings.Cut(name, "/")
 		return fmt.Errorf("%w, and %w", err, s.config.Remote.Missing(first))
+	case !locator.Named() && isFile:
+		return fmt.Errorf("%w: there is no such file; a database is named by its path "+
+			"(verneuilctl ls lists what there is)", err)
 	case !locator.Named():
 		return err
 	}

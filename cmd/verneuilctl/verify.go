@@ -127,7 +127,7 @@ func verify(ctx context.Context, g *global, from *origin, o verifyFlags) error {
 		if !v.locator.Named() {
 			found, err := v.locator.Fetch(ctx)
 			if err != nil {
-				return err
+				return s.explain(ctx, v.locator, err)
 			}
 			v.manifest = found.Manifest
 		}
