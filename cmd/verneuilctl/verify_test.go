@@ -24,8 +24,12 @@ func (s *site) mustFind(name, want string, mustRead bool) {
 	for _, args := range [][]string{{"--read"}, {"--read", "-s", s.path("d.db")}, nil} {
 		args = append([]string{"-c", s.config(), "verify"}, args...)
 		r := ctl(s.t, args...)
-		if len(s.files("store/manifests")) == 0 && len(args) < 5 {
-			continue // a manifest that is not there names nothing
+		if len(s.files("store/manifests")) == 0 { // a manifest that is not there names nothing
+			if said := "no target has " + s.path("d.db"); len(args) >= 5 &&
+				(r.code != 1 || !strings.Contains(r.stderr, said)) {
+				s.t.Errorf("%q: exit code %d, want %q: %s", args, r.code, said, r.stderr)
+			}
+			continue
 		}
 		if len(args) == 3 && mustRead {
 			if r.code != 0 {
