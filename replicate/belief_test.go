@@ -162,8 +162,8 @@ func TestSomePacksLost(t *testing.T) {
 	}
 }
 
-// TestNewPackLost: of many packs, some are gone that were put since the last look: the next one finds
-// out, and they are put again.
+// TestNewPackLost: of many packs, some are gone that were put since the last look: the next one
+// finds out, and they are put again.
 func TestNewPackLost(t *testing.T) {
 	w := newWorld(t, 1, 1)
 	clock := new(movedClock)

@@ -57,8 +57,8 @@ type SyncResult struct {
 // Sync brings the database as it is now to every target, and returns when all
 // have it. An unchanged database is neither read nor compared, and costs at most seven requests
 // per target: for its manifest, the last record and the next one, the chunk bucket's identity, and
-// three packs picked at random. If another process replicates the database, it is asked to; it fails
-// with ErrOtherPurpose if that one does so for another host name or other targets.
+// three packs picked at random. If another process replicates the database, it is asked to; it
+// fails with ErrOtherPurpose if that one does so for another host name or other targets.
 func Sync(ctx context.Context, o SyncOptions) (SyncResult, error) {
 	result, err := doSync(ctx, o)
 	if err != nil {

@@ -401,9 +401,9 @@
 //	         at the path; and there is a target. Otherwise a flush fails and says why, the log
 //	         says it once, and verneuil_status() lists it. Where the spool could not be had, on a
 //	         full disk, say, a connection that stays open tries again, ten seconds after the last
-//	         try, when it begins to read, or is asked for a flush; under locking mode EXCLUSIVE, at
-//	         the end of a commit. From outside, verneuilctl status shows a spool without a state,
-//	         and a spooling directory that cannot be written to. Defeated by: a pragma that
+//	         try, when it begins to read, or is asked for a flush; under locking mode EXCLUSIVE,
+//	         at the end of a commit. From outside, verneuilctl status shows a spool without a
+//	         state, and a spooling directory that cannot be written to. Defeated by: a pragma that
 //	         reaches no VFS of ours. It has no answer.
 //	The replicator sleeps, but will be woken.
 //	         Witness: armed is set, and a byte in the FIFO or a bell will come. Defeated by: a

@@ -48,6 +48,14 @@ func (c *change) all() iter.Seq[missingChunk] {
 	}
 }
 
+// samples returns a chunk of each pack.
+func (c *change) samples() (chunks []int) {
+	for _, parcel := range c.parcels {
+		chunks = append(chunks, parcel[0].indexes[0])
+	}
+	return chunks
+}
+
 // apply changes the tree, now that the places of all parcels are known, and notes by what patches.
 func (c *change) apply() {
 	patches := make([]manifest.Patch, 0, len(c.moved))
@@ -93,11 +101,6 @@ func (s *stock) took(p *push) (chunks int) {
 		return chunks
 	}
 	s.version, s.tree = &p.version, p.change.tree
-	var put []int
-	for _, chunks := range p.change.parcels {
-		put = append(put, chunks[0].indexes[0])
-	}
-	s.unask(put)
 	for _, patch := range p.change.patches {
 		if i := patch.Index; s.moved[i] == patch.Ref && i < s.least {
 			delete(s.moved, i)

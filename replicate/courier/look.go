@@ -46,6 +46,7 @@ type belief struct {
 	chain    time.Time // all records were there that a reader needs, up to stood
 	sample   time.Time // it had all of some objects, picked at random
 	stood    history.Position
+	unasked  []int // a chunk of each pack that was put since the last sample
 
 	looking bool
 	all     bool   // something is gone, so that the next contact asks for all
@@ -275,7 +276,7 @@ func (b *belief) looked(l *look, err error) {
 	case c.office.o.Errands.Ending():
 	case err != nil:
 		if l.sample != nil {
-			c.stock.unask(l.sample.put)
+			b.unask(l.sample.put)
 		}
 		b.fail(l.serial, err)
 		return

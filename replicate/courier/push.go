@@ -270,6 +270,7 @@ func (c *Courier) took(p *push, chunks int) {
 	c.ack.Turned += p.turned()
 	c.saver.noteStep(p)
 	c.belief.lookedAt(s.taken, seen{manifest: p.looked, log: true})
+	c.belief.unask(p.change.samples())
 	c.beat.loseAgain()
 	c.heal()
 	c.office.saveAcks()

@@ -15,8 +15,9 @@ import (
 
 // sample asks a target for some of the packs that its version names, picked at random: one that was
 // put since the last sample, if there is one, as those are the likeliest to be lost and have never
-// been asked for; and any others. They are packs of chunks, and where the leaf of the first of them is not loaded, the leaf, and nodes on the
-// way to it. It shares nothing that changes, but leaves and nodes.
+// been asked for; and any others. They are packs of chunks, and where the leaf of the first of them
+// is not loaded, the leaf, and nodes on the way to it. It shares nothing that changes, but leaves
+// and nodes.
 type sample struct {
 	t    *chunkstore.Target
 	tree *manifest.Tree
@@ -30,8 +31,8 @@ type sample struct {
 
 func newSample(c *Courier) *sample {
 	s := &c.stock
-	put := s.unasked
-	s.unasked = nil
+	put := c.belief.unasked
+	c.belief.unasked = nil
 	return &sample{t: c.Target, tree: s.tree.Clone(), lost: maps.Clone(s.lost), put: put}
 }
 
@@ -40,13 +41,11 @@ const unaskedMost = 256
 
 // unask notes chunks, one of each pack, for the next sample. If they are too many, some are
 // forgotten, at random.
-func (s *stock) unask(chunks []int) {
-	s.unasked = append(s.unasked, chunks...)
-	if len(s.unasked) > unaskedMost {
-		rand.Shuffle(len(s.unasked), func(i, j int) {
-			s.unasked[i], s.unasked[j] = s.unasked[j], s.unasked[i]
-		})
-		s.unasked = s.unasked[:unaskedMost]
+func (b *belief) unask(chunks []int) {
+	b.unasked = append(b.unasked, chunks...)
+	if all := b.unasked; len(all) > unaskedMost {
+		rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+		b.unasked = all[:unaskedMost]
 	}
 }
 

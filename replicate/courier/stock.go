@@ -27,8 +27,6 @@ type stock struct {
 	lost  map[chunkstore.Digest]bool // packs that tree names, and that are gone
 	since map[chunkstore.Digest]bool // those of which that was found since the last push began
 
-	unasked []int // a chunk of each pack that was put since the last sample
-
 	// Every chunk for which the last version's tree has another object than tree is in missing or
 	// in moved, or was cut off meanwhile: least is the fewest chunks that the last version has had
 	// since. Chunks whose objects were lost are missing, too.

@@ -94,6 +94,15 @@ func TestFlushSaysThatSpoolIsFull(t *testing.T) {
 	s.MustEqual("a.db")
 }
 
+const spoolIsFull, notRecorded = "no space left on device", "not recorded"
+
+// statusOf returns all that verneuilctl status says.
+func statusOf(s *harness.Site, args ...string) string {
+	argv := append([]string{harness.Built(s.T, "VERNEUIL_CTL"), "status"}, args...)
+	r := harness.Run(s.T, []string{s.Env()}, argv...)
+	return r.Stdout + r.Stderr
+}
+
 // TestRoomIsMadeLater: a database that was opened while its spool could not be made is recorded
 // while it stays open, once the spool can be: when somebody asks, and of itself. What was written
 // before is sent, too.
@@ -122,19 +131,11 @@ func TestRoomIsMadeLater(t *testing.T) {
 			}
 		}
 	}
-	status := func(args ...string) string {
-		argv := append([]string{harness.Built(t, "VERNEUIL_CTL"), "status"}, args...)
-		r := harness.Run(t, []string{s.Env()}, argv...)
-		return r.Stdout + r.Stderr
-	}
-	const full, not = "no space left on device", "not recorded"
-	all := status()
-	if !strings.Contains(all, full) {
-		t.Errorf("status says %s", all)
-	}
+	all := statusOf(s)
 	for _, db := range names {
-		one := status(s.Path(db))
-		if !strings.Contains(all, db) || !strings.Contains(one, not) || !strings.Contains(one, full) {
+		one := statusOf(s, s.Path(db))
+		if !strings.Contains(all, db) || !strings.Contains(all, spoolIsFull) ||
+			!strings.Contains(one, notRecorded) || !strings.Contains(one, spoolIsFull) {
 			t.Errorf("%s, and status says %s; of all it says %s", db, one, all)
 		}
 	}
@@ -163,7 +164,8 @@ func TestRoomIsMadeLater(t *testing.T) {
 		shell.Must("begin;" + write + "rollback;")
 		shell.Must(write)
 		shell.Flush()
-		if one := status(s.Path(db)); strings.Contains(one, not) || !strings.Contains(one, db) {
+		one := statusOf(s, s.Path(db))
+		if strings.Contains(one, notRecorded) || !strings.Contains(one, db) {
 			t.Errorf("%s is recorded, and status says %s", db, one)
 		}
 		shell.EndsWith(1) // it was refused once
