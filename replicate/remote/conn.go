@@ -122,6 +122,9 @@ func (c *Conn) Share(ctx context.Context, writes bool) error {
 	if wants {
 		d.users.await(ctx, c)
 	}
+	if again {
+		d.awaitLock(ctx)
+	}
 	if c.stays(wants) {
 		return nil
 	}

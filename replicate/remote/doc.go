@@ -73,6 +73,9 @@
 // held for as long as a transaction is open or not durable yet, and what it holds is the writer
 // ([history.Saved]), which the next process resumes. So the machine is one writer. The file's page
 // says until when its version is known to be the newest: then no process of the machine asks.
+// Of processes that write all the time each goes on for a moment (politeTime), and then leaves the
+// lock to those that say on the page that they wait, until one of them has written. Who has found
+// it taken looks for it by itself when he tries again, in Share, and does not sleep meanwhile.
 //
 // Machines that write in turns do not wait for that. Who takes the history over, and finds that
 // another machine has written since he gave it back himself, less than the linger time ago, takes

@@ -21,11 +21,6 @@ const (
 	lookInterval = 250 * time.Millisecond
 	// yieldTime is for how long who has given the lease to another machine lets that one go first.
 	yieldTime = 3 * lookInterval
-	// politeTime is for how long a process of this machine goes on writing while another one waits.
-	politeTime = 100 * time.Millisecond
-	// stuckTime is after how long the holder of the machine's lock is watched: one that lives gives
-	// it on in less, as a rule, and to watch it takes requests.
-	stuckTime = time.Second
 )
 
 // beats are the two small objects beside a history by which machines are polite: the holder's
@@ -125,56 +120,6 @@ func (l *lease) hold(ctx context.Context) error {
 		d.set.run("keep a lease", d, l.keep)
 	}
 	return nil
-}
-
-// lock has this process hold the machine's lock, until rest. The caller is d.users.writer.
-func (l *lease) lock() error {
-	d := l.d
-	page, now := l.file.Page(), d.now()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	k := &l.keeper
-	if k.since != 0 {
-		return nil
-	}
-	polite := now-page.Wanted() < politeTime && page.Wanted() > 0 && now-k.used < politeTime/4
-	if !polite {
-		locked, err := l.tryLock()
-		if err != nil {
-			return err
-		} else if locked {
-			k.since = max(now, 1)
-			k.blocked, k.stuck = 0, 0
-			return nil
-		}
-		if k.blocked == 0 || now-k.stuck > 2*d.set.o.LeaseTimeout {
-			k.blocked = now
-		}
-		if k.stuck = now; now-k.blocked >= stuckTime {
-			l.watch.ask(d)
-		}
-	}
-	page.Want(now)
-	return fmt.Errorf("%w: another process of this machine", ErrBusy)
-}
-
-// tryLock takes the machine's lock, if it is free, or if who has it shows no sign of life, which is
-// a process that was stopped, or one that has left the lock to a forked child. Then the others get
-// another lock, and the log decides between the two. It is called with the pen, and mu.
-func (l *lease) tryLock() (locked bool, err error) {
-	locked, err = l.file.TryLock()
-	if b := l.d.set.broken; b.keepsLocks || b.needsNoLock {
-		return locked || b.needsNoLock, err
-	}
-	if locked || err != nil || !l.watch.dead(l.d.story.w.At()) {
-		return locked, err
-	}
-	l.d.log.Warn("giving up a lock whose holder shows no sign of life", "file", l.file.Name(),
-		"timeout", l.d.set.o.LeaseTimeout)
-	if err := l.file.Break(); err != nil {
-		return false, err
-	}
-	return l.file.TryLock()
 }
 
 // own sees to it that s's writer owns the history, and that what was read is its end. The machine's
@@ -330,10 +275,7 @@ func (s *story) moved(m *manifest.Manifest) {
 // keeper keeps the lease while it is of use, and gives it back. It is guarded by database.mu.
 type keeper struct {
 	running bool
-	since   time.Duration // when the machine's lock was taken; 0: it is not held
-	used    time.Duration // when it was last held
-	blocked time.Duration // when it was first found taken since; 0: it was not
-	stuck   time.Duration // when it was last found taken, likewise
+	lock    lock
 	wanted  bool          // by another machine: the next record gives the history back
 	rival   bool          // another machine is about to want it: the same, and nobody asks
 	passed  bool          // the history was last given back for that
@@ -348,24 +290,6 @@ type keeper struct {
 // yields reports whether another machine goes first.
 func (k *keeper) yields(at history.Position, now time.Duration) bool {
 	return at.Number == k.at && now < k.yield
-}
-
-// polite reports whether this process has had the machine's lock for long enough, as another one
-// waits for it. It is called with mu.
-func (l *lease) polite() bool {
-	now, wanted := l.d.now(), l.file.Page().Wanted()
-	return l.keeper.since != 0 && now-l.keeper.since > politeTime &&
-		wanted > 0 && now-wanted < politeTime
-}
-
-// rest gives the machine's lock back if nothing needs it. It is called with mu.
-func (l *lease) rest() {
-	d := l.d
-	if d.writing() || l.keeper.since == 0 {
-		return
-	}
-	l.keeper.since, l.keeper.used = 0, d.now()
-	l.file.Unlock()
 }
 
 // keep looks after the lease until it is given back, or lost.
@@ -420,7 +344,7 @@ func (l *lease) tend(ctx context.Context) (again bool) {
 	l.rest() // a handle may have let its turn pass
 	k.wanted = k.wanted || wanted
 	busy := d.writing()
-	due := !busy && (k.wanted || k.rival || now-k.used >= o.LeaseLinger)
+	due := !busy && (k.wanted || k.rival || now-k.lock.used >= o.LeaseLinger)
 	look := k.traced.due(d)
 	d.mu.Unlock()
 	if due {
@@ -447,7 +371,7 @@ func (l *lease) retire(ctx context.Context, at *sight) (again bool) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if at := d.story.seen.Load(); at != nil && at.holder || l.keeper.since != 0 {
+	if at := d.story.seen.Load(); at != nil && at.holder || l.keeper.lock.held() {
 		return true
 	}
 	l.keeper.running, l.keeper.wanted = false, false
@@ -485,7 +409,7 @@ func (l *lease) renew(ctx context.Context, at *sight) {
 	defer d.give()
 	// Only who has the machine's lock knows that nobody of the machine has gone on.
 	d.mu.Lock()
-	held := l.keeper.since != 0
+	held := l.keeper.lock.held()
 	d.mu.Unlock()
 	s := &d.story
 	if s.w == nil || s.w.State() != history.Owning || s.w.At().Epoch != b.Epoch {

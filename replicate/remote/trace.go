@@ -81,7 +81,7 @@ func (l *lease) trace(ctx context.Context) error {
 func disown(ctx context.Context, s *story) {
 	d := s.d
 	d.mu.Lock()
-	held := d.lease.keeper.since != 0
+	held := d.lease.keeper.lock.held()
 	d.mu.Unlock()
 	if !held { // without the lock it is not known what the machine's file has
 		if locked, err := d.lease.file.TryLock(); err != nil || !locked {

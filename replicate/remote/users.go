@@ -7,8 +7,10 @@ import (
 )
 
 const (
-	// wantTime is for how long a handle that could not reserve is taken for one that tries again:
-	// SQLite's busy handler sleeps for at most 100 ms.
+	// sleepTime is for how long SQLite's busy handler sleeps at most (main.c,
+	// sqliteDefaultBusyCallback).
+	sleepTime = 100 * time.Millisecond
+	// wantTime is for how long a handle that could not reserve is taken for one that tries again.
 	wantTime = 250 * time.Millisecond
 	// turnTime is for how long such a handle waits for its turn, before SQLite sleeps again.
 	turnTime = 25 * time.Millisecond

@@ -126,7 +126,7 @@ func (l *lease) lookAt(ctx context.Context) (again bool) {
 	case err == nil && began-w.since >= timeout:
 		w.looked = began
 	}
-	stuck := l.keeper.stuck > 0 && now-l.keeper.stuck <= 2*timeout
+	stuck := l.keeper.lock.stuck > 0 && now-l.keeper.lock.stuck <= 2*timeout
 	if err == nil && !owned && !stuck || now-w.asked > 2*timeout {
 		w.running = false
 	}

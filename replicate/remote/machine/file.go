@@ -205,6 +205,15 @@ func (f *File) TryLock() (bool, error) {
 	return false, fmt.Errorf("lock %s: it is removed again and again", f.f.Name())
 }
 
+// Free reports whether nobody seems to have the lock.
+func (f *File) Free() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	l := unix.Flock_t{Type: unix.F_WRLCK}
+	err := unix.FcntlFlock(f.f.Fd(), unix.F_OFD_GETLK, &l)
+	return !f.held && (err != nil || l.Type == unix.F_UNLCK)
+}
+
 // Unlock gives the lock back, if f has it.
 func (f *File) Unlock() {
 	f.mu.Lock()

@@ -126,10 +126,19 @@ func has(t *testing.T, f *File, want []byte) {
 func TestL1OneHolder(t *testing.T) {
 	dir := t.TempDir()
 	a, b := shared(t, dir), shared(t, dir)
+	seems := func(want bool) {
+		t.Helper()
+		if a.Free() != want || b.Free() != want {
+			t.Fatalf("the lock seems free: %v, %v; want %v", a.Free(), b.Free(), want)
+		}
+	}
+	seems(true)
 	locks(t, a, true)
+	seems(false)
 	locks(t, a, false)
 	locks(t, b, false)
 	a.Unlock()
+	seems(true)
 	b.Unlock() // which is not its
 	locks(t, b, true)
 	locks(t, a, false)

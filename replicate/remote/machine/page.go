@@ -48,3 +48,6 @@ func (p *Page) Want(now time.Duration) { p.wanted.Store(uint64(max(now, 1))) }
 
 // Wanted returns when a process last said so; 0: none did.
 func (p *Page) Wanted() time.Duration { return time.Duration(p.wanted.Load()) }
+
+// Stored returns which state the file has, of those that are stored by and by; 0: none.
+func (p *Page) Stored() uint64 { return p.sequence.Load() }

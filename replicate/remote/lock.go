@@ -1,0 +1,139 @@
+package remote
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"verneuil/replicate/remote/machine"
+)
+
+const (
+	// politeTime is for how long a process of this machine goes on writing while another one waits.
+	politeTime = 50 * time.Millisecond
+	// lockPause is how often who waits for the machine's lock looks whether it is free.
+	lockPause = time.Millisecond
+	// stuckTime is after how long the holder of the machine's lock is watched: one that lives gives
+	// it on in less, as a rule, and to watch it takes requests.
+	stuckTime = time.Second
+)
+
+// lock is the machine's lock, as this process takes it. It is guarded by database.mu.
+type lock struct {
+	since   time.Duration // when it was taken; 0: this process has it not
+	used    time.Duration // when it was last held
+	first   time.Duration // since when it is taken again and again
+	left    uint64        // the state that the file had when it was given back
+	blocked time.Duration // when it was first found taken since; 0: it was not
+	stuck   time.Duration // when it was last found taken, likewise
+}
+
+func (k *lock) held() bool { return k.since != 0 }
+
+// again reports whether it was given back a moment ago, and nobody has written since.
+func (k *lock) again(now time.Duration, page *machine.Page) bool {
+	return now-k.used < politeTime && page.Stored() == k.left
+}
+
+// leaves reports whether this process leaves it to another one, which waits for it, until that has
+// written: it has written itself for long enough.
+func (k *lock) leaves(now time.Duration, page *machine.Page) bool {
+	return k.again(now, page) && now-k.first >= politeTime && wanted(page, now)
+}
+
+// wanted reports whether a process waits for the lock.
+func wanted(page *machine.Page, now time.Duration) bool {
+	at := page.Wanted()
+	return at > 0 && now-at < politeTime
+}
+
+// lock has this process hold the machine's lock, until rest. The caller is d.users.writer.
+func (l *lease) lock() error {
+	d := l.d
+	page, now := l.file.Page(), d.now()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	k := &l.keeper.lock
+	if k.held() {
+		return nil
+	}
+	if k.leaves(now, page) {
+		return fmt.Errorf("%w: another process of this machine goes first", ErrBusy)
+	}
+	locked, err := l.tryLock()
+	if err != nil {
+		return err
+	} else if locked {
+		if k.since = max(now, 1); !k.again(now, page) {
+			k.first = k.since
+		}
+		k.blocked, k.stuck = 0, 0
+		return nil
+	}
+	if k.blocked == 0 || now-k.stuck > 2*d.set.o.LeaseTimeout {
+		k.blocked = now
+	}
+	if k.stuck = now; now-k.blocked >= stuckTime {
+		l.watch.ask(d)
+	}
+	page.Want(now)
+	return fmt.Errorf("%w: another process of this machine", ErrBusy)
+}
+
+// tryLock takes the machine's lock, if it is free, or if who has it shows no sign of life, which is
+// a process that was stopped, or one that has left the lock to a forked child. Then the others get
+// another lock, and the log decides between the two. It is called with the pen, and mu.
+func (l *lease) tryLock() (locked bool, err error) {
+	locked, err = l.file.TryLock()
+	if b := l.d.set.broken; b.keepsLocks || b.needsNoLock {
+		return locked || b.needsNoLock, err
+	}
+	if locked || err != nil || !l.watch.dead(l.d.story.w.At()) {
+		return locked, err
+	}
+	l.d.log.Warn("giving up a lock whose holder shows no sign of life", "file", l.file.Name(),
+		"timeout", l.d.set.o.LeaseTimeout)
+	if err := l.file.Break(); err != nil {
+		return false, err
+	}
+	return l.file.TryLock()
+}
+
+// awaitLock waits until the machine's lock may be taken, for as long as SQLite's busy handler would
+// sleep, and miss that.
+func (d *database) awaitLock(ctx context.Context) {
+	file, k := d.lease.file, &d.lease.keeper.lock
+	for end := d.now() + sleepTime; ; {
+		now := d.now()
+		d.mu.Lock()
+		leaves := k.leaves(now, file.Page())
+		free := k.held() || !leaves && file.Free()
+		d.mu.Unlock()
+		if free || now >= end {
+			return
+		}
+		if !leaves {
+			file.Page().Want(now)
+		}
+		if !rest(ctx, lockPause) {
+			return
+		}
+	}
+}
+
+// polite reports whether this process has had the machine's lock for long enough, as another one
+// waits for it. It is called with mu.
+func (l *lease) polite() bool {
+	now, k := l.d.now(), &l.keeper.lock
+	return k.held() && now-k.since > politeTime && wanted(l.file.Page(), now)
+}
+
+// rest gives the machine's lock back if nothing needs it. It is called with mu.
+func (l *lease) rest() {
+	d, k := l.d, &l.keeper.lock
+	if d.writing() || !k.held() {
+		return
+	}
+	k.since, k.used, k.left = 0, d.now(), l.file.Page().Stored()
+	l.file.Unlock()
+}
