@@ -11,8 +11,9 @@
 void recorderNoteWhy(RecorderFile *p, char *zErr);
 
 /* Attaches the spool of a database that the base VFS has opened, if it is to be recorded; the
-** caller owns a reference. NULL: it is not recorded (p->zWhy), or not yet (p->awaits). flags are those that it was opened with, and outFlags what the base made of them.
-** byDefault: it was opened by the default VFS. */
+** caller owns a reference. NULL: it is not recorded (p->zWhy), or not yet (p->awaits). flags are
+** those that it was opened with, and outFlags what the base made of them. byDefault: it was opened
+** by the default VFS. */
 Spool *recorderAttach(RecorderFile *p, int flags, int outFlags, int byDefault);
 
 /* The database that p awaited is no copy, or no longer, or its spool may be had by now: it is

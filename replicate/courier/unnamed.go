@@ -65,6 +65,7 @@ func (u *uploads) touch() (failed error) {
 	u.mu.Unlock()
 	for _, a := range old {
 		release, err := u.t.Slot(u.ctx)
+		began := u.now() // it is as young as that, however long the request takes
 		if err == nil {
 			u.calls.Add(1)
 			err = chunkstore.RenewPack(u.ctx, u.t, a.name)
@@ -73,7 +74,7 @@ func (u *uploads) touch() (failed error) {
 		u.mu.Lock()
 		switch {
 		case err == nil:
-			u.unnamed.packs = append(u.unnamed.packs, aged{a.name, u.now()})
+			u.unnamed.packs = append(u.unnamed.packs, aged{a.name, began})
 		case chunkstore.IsFault(err):
 			u.lose(a.name)
 		default:
