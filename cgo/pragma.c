@@ -9,7 +9,7 @@ static const struct {
   const char *zName;
   int by;
 } aPragma[PRAGMA_N] = {
-  [PRAGMA_FLUSH] = {"verneuil_flush_replication_data", BY_RECORDER},
+  [PRAGMA_FLUSH] = {"verneuil_flush_replication_data", BY_RECORDER | BY_REMOTE},
   [PRAGMA_DURABLE] = {"verneuil_durable", BY_RECORDER},
   [PRAGMA_DURABLE_OUTCOME] = {"verneuil_durable_outcome", BY_RECORDER},
   [PRAGMA_REFRESH] = {"verneuil_snapshot_refresh", BY_REPLICA},

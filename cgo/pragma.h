@@ -9,7 +9,7 @@
 
 enum {
   PRAGMA_OTHER,                    /* none of ours, or not of this VFS */
-  PRAGMA_FLUSH, PRAGMA_DURABLE, PRAGMA_DURABLE_OUTCOME, /* the recorder's */
+  PRAGMA_FLUSH, PRAGMA_DURABLE, PRAGMA_DURABLE_OUTCOME, /* the recorder's; the first also of a database in a store */
   PRAGMA_REFRESH, PRAGMA_RELOAD, PRAGMA_AUTO, PRAGMA_CTIME, PRAGMA_UPDATED, /* a replica's */
   PRAGMA_REMOTE_REFRESH, PRAGMA_REMOTE_RELEASE, /* of a database in a store */
   PRAGMA_N

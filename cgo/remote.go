@@ -355,6 +355,14 @@ func goRemoteRefresh(h C.uintptr_t, db unsafe.Pointer, out *C.RemotePlace,
 	return c.complain("refresh", c.waiting(db, c.Refresh), zErr)
 }
 
+//export goRemoteFlush
+func goRemoteFlush(h C.uintptr_t, db unsafe.Pointer, zErr **C.char) (rc C.int) {
+	rc = C.SQLITE_ERROR
+	defer guard("flush a database in a store")
+	c := conn(h)
+	return c.complain("flush", c.waiting(db, c.Flush), zErr)
+}
+
 //export goRemoteRelease
 func goRemoteRelease(h C.uintptr_t, db unsafe.Pointer, zErr **C.char) (rc C.int) {
 	rc = C.SQLITE_ERROR

@@ -30,6 +30,7 @@ extern void goRemoteUnreserve(uintptr_t hConn, RemotePlace *pPlace);
 
 /* Pragmas. *pzErr is malloc'd. */
 extern int goRemoteRefresh(uintptr_t hConn, void *ppDb, RemotePlace *pPlace, char **pzErr);
+extern int goRemoteFlush(uintptr_t hConn, void *ppDb, char **pzErr);
 extern int goRemoteRelease(uintptr_t hConn, void *ppDb, char **pzErr);
 
 /* For spill.c. 0, or 1 after an error. */

@@ -417,6 +417,18 @@ func (c *Conn) Read(ctx context.Context, p []byte, off int64) error { return c.r
 // Ahead is called by a reader that comes to a marked chunk: time to fetch more.
 func (c *Conn) Ahead(i int) { c.r.Ahead(i) }
 
+// Flush waits until all that COMMIT has answered for in this process is durable. It fails if some
+// of it is not, or if the last commit of the process has failed.
+func (c *Conn) Flush(ctx context.Context) error {
+	d := c.d
+	if err := d.queue.drain(ctx); err != nil {
+		return d.wrap(err)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.wrap(d.queue.failed)
+}
+
 // Release gives the lease back now. It fails with [ErrBusy] if this process writes.
 func (c *Conn) Release(ctx context.Context) error {
 	d := c.d
