@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -141,6 +142,10 @@ func (g *global) place(path string) (here place, err error) {
 	}
 	if here.dir, err = filepath.Abs(here.dir); err == nil {
 		_, err = os.ReadDir(here.dir)
+	}
+	if path == "" && errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("nothing is replicated from here: no program has written to a database "+
+			"with this configuration, or none could make its replication_spooling_dir: %w", err)
 	}
 	return here, err
 }

@@ -412,6 +412,7 @@ func TestReplicatorStopped(t *testing.T) {
 // nobody has written to.
 func TestStatusOfOne(t *testing.T) {
 	s := dirSite(t)
+	refuse(t, 1, []string{"nothing is replicated from here"}, "-c", s.config(), "status")
 	for _, name := range []string{"a.db", "b.db", "c.db"} {
 		sqlite(t, nil, s.path(name), "CREATE TABLE t(x);")
 		if name != "c.db" {
