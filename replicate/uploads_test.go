@@ -37,6 +37,50 @@ func (w *world) journals() []string {
 
 // TestInterruptedUploadGoesOn: what is durable in a target before there is a
 // manifest is not put again by the next process; what is not durable is.
+
+// TestSlowRunIsPutAgain: what an interrupted upload has put is as old as its run, however long that
+// took, for who goes on.
+func TestSlowRunIsPutAgain(t *testing.T) {
+	const run = 8
+	w := newWorld(t, 1, 1)
+	clock := new(movedClock)
+	w.options = func(o *Options) {
+		o.clock, o.runObjects, o.packObjects, o.Concurrency = clock, run, 1, 1
+	}
+	w.fillChunks(40)
+	n := 0
+	w.chunks[0].setFault(func(op, _ string) error { // under its mu
+		if op == "put" {
+			if n++; n == run/2 {
+				clock.by.Add(int64(20 * time.Hour))
+			}
+		}
+		if n > 20 {
+			return errInjected
+		}
+		return nil
+	})
+	first := w.replicator()
+	stop := w.run(first)
+	if err := w.flush(first); !errors.Is(err, errInjected) {
+		t.Fatalf("flush: %v", err)
+	}
+	stop()
+	clock.by.Add(int64(5 * time.Hour))
+	w.chunks[0].setFault(nil)
+	durable := w.objects(0, nil)
+	before, _ := w.chunks[0].calls()
+	second := w.replicator()
+	defer w.run(second)()
+	w.mustFlush(second)
+	after, _ := w.chunks[0].calls()
+	if puts := after - before; puts < 40-durable+run {
+		t.Errorf("%d objects were there, %d of them for a day, and %d of 40 were put",
+			durable, run, puts)
+	}
+	w.equal(0, "at last")
+}
+
 func TestInterruptedUploadGoesOn(t *testing.T) {
 	for what, fail := range map[string]func(op string, objects int) bool{
 		"a put":     func(op string, n int) bool { return op == "put" && n > 60 },

@@ -166,9 +166,9 @@ func parsePutBlock(block []byte) (refs []chunkstore.Ref, ok bool) {
 	return refs, true
 }
 
-// Note adds objects, which are durable in the target where refs say; those of a pack stand
-// together in refs. Load comes first.
-func (l *ledger) Note(refs []chunkstore.Ref, now time.Time) (err error) {
+// Note adds objects, which are durable in the target where refs say, and were put since then; those
+// of a pack stand together in refs. Load comes first.
+func (l *ledger) Note(refs []chunkstore.Ref, since time.Time) (err error) {
 	if len(refs) == 0 {
 		return nil
 	}
@@ -188,7 +188,7 @@ func (l *ledger) Note(refs []chunkstore.Ref, now time.Time) (err error) {
 		refs = refs[n:]
 	}
 	binary.LittleEndian.PutUint32(b[4:], uint32(len(b)-putHeaderBytes))
-	binary.LittleEndian.PutUint64(b[8:], uint64(now.UnixNano()))
+	binary.LittleEndian.PutUint64(b[8:], uint64(since.UnixNano()))
 	binary.LittleEndian.PutUint32(b[16:], putSum(b))
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -133,7 +133,7 @@ func (u *uploads) sync(note bool) {
 			return r.batch.Sync(u.ctx)
 		})()
 		if err == nil && note {
-			if err := u.journal.Note(r.put, u.now()); err != nil {
+			if err := u.journal.Note(r.put, r.since); err != nil {
 				u.warn(err)
 			}
 		}
