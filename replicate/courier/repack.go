@@ -133,6 +133,7 @@ type moving struct {
 	moves   []move
 	view    *mirror.View
 	uploads *uploads
+	begun   time.Time
 	unread  bool
 
 	durable map[chunkstore.ID]chunkstore.Place // where they stand now, too
@@ -142,7 +143,8 @@ type moving struct {
 func (b *repack) move() {
 	c := b.of
 	n := min(len(b.moves), repackBatch)
-	v := &moving{t: c.Target, tree: c.stock.tree.Clone(), uploads: c.uploads()}
+	v := &moving{t: c.Target, tree: c.stock.tree.Clone(), uploads: c.uploads(),
+		begun: c.office.now()}
 	last, mirrored := c.office.cutter.Last().Tree, c.office.o.Tracker.Mirror().Chunks()
 	var chunks []int
 	for _, m := range b.moves[:n] {
@@ -189,7 +191,7 @@ func (s *stock) move(i int, ref chunkstore.Ref, to chunkstore.Place, last *manif
 func (b *repack) moved(v *moving) {
 	c := b.of
 	last, n := c.office.cutter.Last().Tree, 0
-	c.stock.add(v.durable, c.office.now())
+	c.stock.add(v.durable, v.begun)
 	for _, m := range v.moves {
 		place, ok := v.durable[m.ref.ID]
 		if ok && c.stock.move(m.index, m.ref, place, last) {
