@@ -325,6 +325,11 @@ int goRemoteRefresh(uintptr_t hConn, void *ppDb, RemotePlace *pPlace, char **pzE
   return goRemoteShare(hConn, 0, ppDb, pPlace);
 }
 
+int goRemoteFlush(uintptr_t hConn, void *ppDb, char **pzErr) {
+  (void)hConn, (void)ppDb, (void)pzErr;
+  return unexpected();
+}
+
 int goRemoteRelease(uintptr_t hConn, void *ppDb, char **pzErr) {
   (void)hConn, (void)ppDb, (void)pzErr;
   return unexpected();
