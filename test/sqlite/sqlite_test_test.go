@@ -113,6 +113,22 @@ func TestRepeatedCases(t *testing.T) {
 	}
 }
 
+// TestDrawnCases: how many rows were chosen at random is no difference; a case that is missing is.
+func TestDrawnCases(t *testing.T) {
+	i := item{suite: "quick", file: "avtrans.test"}
+	stock := parse("avtrans-9.20.1-5681... Ok\navtrans-9.20.2-5681... Ok\n" +
+		"avtrans-9.20-6.5681... Ok\n")
+	for ours, want := range map[string]verdict{
+		"avtrans-9.20.1-5687... Ok\navtrans-9.20.2-5687... Ok\navtrans-9.20-6.5687... Ok\n": equal,
+		"avtrans-9.20.1-5687... Ok\navtrans-9.20-6.5687... Ok\n":                            worse,
+		"avtrans-9.20.1-5687... Ok\navtrans-9.19.2-5687... Ok\navtrans-9.20-6.5687... Ok\n": worse,
+	} {
+		if got, reasons := compare(i, stock, parse(ours)); got != want {
+			t.Errorf("%q: %v %q", ours, got, reasons)
+		}
+	}
+}
+
 // TestExceptions: each exception covers its files and no others, and all of them are valid
 // expressions.
 func TestExceptions(t *testing.T) {
