@@ -192,7 +192,7 @@ sqlite3-shell:
 	@command -v sqlite3 >/dev/null && exit; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  echo "installing the sqlite3 shell"; \
-	  (apt-get install -y -q sqlite3 || (apt-get update -q && apt-get install -y -q sqlite3)) >/dev/null; \
+	  $(call apt_install,sqlite3); \
 	fi; \
 	command -v sqlite3 >/dev/null || { \
 	  echo "the tests need the sqlite3 shell: install it first (Debian, Ubuntu: apt-get install sqlite3)" >&2; exit 1; }
@@ -209,8 +209,11 @@ gunicorn:
 	@/usr/bin/python3 -c 'import gunicorn' 2>/dev/null && exit; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  echo "installing gunicorn"; \
-	  (apt-get install -y -q gunicorn || (apt-get update -q && apt-get install -y -q gunicorn)) >/dev/null; \
+	  $(call apt_install,gunicorn); \
 	else echo "no gunicorn (Debian, Ubuntu: apt-get install gunicorn): its test will be left out"; fi
+
+# By apt-get, as root; its lists of packages are fetched where it does not find one.
+apt_install = (apt-get install -y -q $(1) || (apt-get update -q && apt-get install -y -q $(1))) >/dev/null
 
 .PHONY: rails
 deps: rails
@@ -218,7 +221,7 @@ rails:
 	@ruby -e 'require "rails"; require "action_controller"; require "active_record"; require "sqlite3"; require "puma"' 2>/dev/null && exit; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  echo "installing Rails and Puma"; \
-	  (apt-get install -y -q --no-install-recommends $(RAILS) || (apt-get update -q && apt-get install -y -q --no-install-recommends $(RAILS))) >/dev/null; \
+	  $(call apt_install,--no-install-recommends $(RAILS)); \
 	else echo "no Rails (Debian, Ubuntu: apt-get install $(RAILS)): its test will be left out"; fi
 RAILS := ruby-railties ruby-activerecord ruby-actionpack ruby-sqlite3 puma
 
@@ -228,7 +231,7 @@ java:
 	@command -v javac >/dev/null && [ -e /usr/share/java/sqlite-jdbc.jar ] && exit; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  echo "installing Java and its SQLite"; \
-	  (apt-get install -y -q --no-install-recommends $(JAVA) || (apt-get update -q && apt-get install -y -q --no-install-recommends $(JAVA))) >/dev/null || \
+	  $(call apt_install,--no-install-recommends $(JAVA)) || \
 	    echo "no Java: its tests are left out"; \
 	else echo "no Java with SQLite (Debian, Ubuntu: apt-get install $(JAVA)): its tests will be left out"; fi
 JAVA := default-jdk-headless libxerial-sqlite-jdbc-java
@@ -279,7 +282,7 @@ dist-tools:
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  for package in lintian pkg-config python3-venv zsh fish; do \
 	    dpkg -s $$package >/dev/null 2>&1 || { echo "installing $$package"; \
-	      (apt-get install -y -q $$package || (apt-get update -q && apt-get install -y -q $$package)) >/dev/null; }; \
+	      $(call apt_install,$$package); }; \
 	  done; \
 	fi
 
@@ -381,8 +384,7 @@ dist: dist-files container-tools ## packages (tarball, pip, npm, Debian, contain
 container-tools:
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! dpkg -s $(CONTAINER_TOOLS) >/dev/null 2>&1; then \
 	  echo "installing podman and debootstrap"; \
-	  (apt-get install -y -q --no-install-recommends $(CONTAINER_TOOLS) || \
-	    (apt-get update -q && apt-get install -y -q --no-install-recommends $(CONTAINER_TOOLS))) >/dev/null || \
+	  $(call apt_install,--no-install-recommends $(CONTAINER_TOOLS)) || \
 	    echo "no podman or no debootstrap: the test of the container is left out"; \
 	fi
 CONTAINER_TOOLS := podman runc debootstrap
@@ -428,8 +430,7 @@ deps: elsewhere-tools
 elsewhere-tools:
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! dpkg -s $(ELSEWHERE) >/dev/null 2>&1; then \
 	  echo "installing a cross compiler, qemu and musl"; \
-	  (apt-get install -y -q --no-install-recommends $(ELSEWHERE) || \
-	    (apt-get update -q && apt-get install -y -q --no-install-recommends $(ELSEWHERE))) >/dev/null || \
+	  $(call apt_install,--no-install-recommends $(ELSEWHERE)) || \
 	    echo "no cross compiler, qemu or musl: their tests are left out"; \
 	fi
 	@mkdir -p $(TOOLS)
