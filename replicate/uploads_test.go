@@ -35,9 +35,6 @@ func (w *world) journals() []string {
 	return names
 }
 
-// TestInterruptedUploadGoesOn: what is durable in a target before there is a
-// manifest is not put again by the next process; what is not durable is.
-
 // TestSlowRunIsPutAgain: what an interrupted upload has put is as old as its run, however long that
 // took, for who goes on.
 func TestSlowRunIsPutAgain(t *testing.T) {
@@ -60,27 +57,41 @@ func TestSlowRunIsPutAgain(t *testing.T) {
 		}
 		return nil
 	})
-	first := w.replicator()
-	stop := w.run(first)
-	if err := w.flush(first); !errors.Is(err, errInjected) {
-		t.Fatalf("flush: %v", err)
-	}
-	stop()
+	w.interrupted()
 	clock.by.Add(int64(5 * time.Hour))
 	w.chunks[0].setFault(nil)
 	durable := w.objects(0, nil)
-	before, _ := w.chunks[0].calls()
-	second := w.replicator()
-	defer w.run(second)()
-	w.mustFlush(second)
-	after, _ := w.chunks[0].calls()
-	if puts := after - before; puts < 40-durable+run {
+	if puts := w.goesOn(); puts < 40-durable+run {
 		t.Errorf("%d objects were there, %d of them for a day, and %d of 40 were put",
 			durable, run, puts)
 	}
 	w.equal(0, "at last")
 }
 
+// interrupted has a replicator begin an upload that a fault ends.
+func (w *world) interrupted() {
+	w.Helper()
+	r := w.replicator()
+	defer w.run(r)()
+	if err := w.flush(r); !errors.Is(err, errInjected) {
+		w.Fatalf("flush: %v", err)
+	}
+}
+
+// goesOn has another replicator bring all to the target, and returns how many puts of objects that
+// takes.
+func (w *world) goesOn() (puts int) {
+	w.Helper()
+	before, _ := w.chunks[0].calls()
+	r := w.replicator()
+	defer w.run(r)()
+	w.mustFlush(r)
+	after, _ := w.chunks[0].calls()
+	return after - before
+}
+
+// TestInterruptedUploadGoesOn: what is durable in a target before there is a
+// manifest is not put again by the next process; what is not durable is.
 func TestInterruptedUploadGoesOn(t *testing.T) {
 	for what, fail := range map[string]func(op string, objects int) bool{
 		"a put":     func(op string, n int) bool { return op == "put" && n > 60 },
@@ -113,28 +124,19 @@ func interruptedUpload(t *testing.T, packObjects int, fail func(op string, objec
 		}
 		return nil
 	})
-	first := w.replicator()
-	stop := w.run(first)
-	if err := w.flush(first); !errors.Is(err, errInjected) {
-		t.Fatalf("flush: %v", err)
-	}
-	stop()
+	w.interrupted()
 	old := w.packs(0)
 	durable := w.objects(0, nil)
 	if (len(w.journals()) > 0) != (durable > 0) {
 		t.Errorf("%d objects are durable, journals %v", durable, w.journals())
 	}
 	w.chunks[0].setFault(nil)
-	before, _ := w.chunks[0].calls()
-	second := w.replicator()
-	defer w.run(second)()
-	w.mustFlush(second)
-	after, _ := w.chunks[0].calls()
+	calls := w.goesOn()
 	put := w.objects(0, old)
-	if puts := len(w.packs(0)) - len(old); put != chunks+1-durable || puts != after-before {
+	if puts := len(w.packs(0)) - len(old); put != chunks+1-durable || puts != calls {
 		// and the leaf
 		t.Errorf("%d objects were durable, %d were put after that, of %d, in %d packs by %d puts",
-			durable, put, chunks+1, puts, after-before)
+			durable, put, chunks+1, puts, calls)
 	}
 	w.equal(0, "at last")
 	if names := w.journals(); len(names) > 0 {

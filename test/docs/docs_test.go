@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"verneuil/test/e2e/harness"
 )
 
 const root = "../.."
@@ -98,6 +100,7 @@ func typed(t *testing.T, build, text string) (dir, printed string) {
 // TestHosts: the programs in docs/hosts.md replicate.
 func TestHosts(t *testing.T) {
 	build := built(t)
+	jdbc, _ := harness.JDBC() // can tells
 	for _, host := range []struct {
 		language string
 		run      []string
@@ -149,15 +152,12 @@ func TestHosts(t *testing.T) {
 	}
 }
 
-// jdbc is where Debian has the driver of SQLite for Java.
-const jdbc = "/usr/share/java/sqlite-jdbc.jar"
-
 // can reports whether there is an interpreter that knows SQLite, of those that may be missing.
 func can(language string) bool {
 	switch language {
 	case "java":
-		_, err := os.Stat(jdbc)
-		return err == nil && exec.Command("javac", "-version").Run() == nil
+		_, err := harness.JDBC()
+		return err == nil
 	case "ruby":
 		return exec.Command("ruby", "-e", "require 'sqlite3'").Run() == nil
 	case "php":

@@ -89,3 +89,13 @@ func GoSQLite(t *testing.T) string {
 	}
 	return strings.TrimSpace(r.Stdout)
 }
+
+// JDBC returns where Debian has the driver of SQLite for Java. It fails if that is not there, or no
+// compiler of Java.
+func JDBC() (jar string, err error) {
+	jar = "/usr/share/java/sqlite-jdbc.jar"
+	if _, err = exec.LookPath("javac"); err == nil {
+		_, err = os.Stat(jar)
+	}
+	return jar, err
+}

@@ -1,44 +1,34 @@
 package hosts_test
 
 import (
-	"os"
-	"os/exec"
 	"syscall"
 	"testing"
 
 	"verneuil/test/e2e/harness"
 )
 
-// jdbc is where Debian has the driver of SQLite for Java.
-const jdbc = "/usr/share/java/sqlite-jdbc.jar"
-
 // TestJava: in a JVM, threads write to one database, of either kind. The JVM has handlers for the
 // signals that Go has handlers for, and needs them; and it ends as it does without us.
 func TestJava(t *testing.T) {
 	lib := harness.Library(t)
-	javac, err := exec.LookPath("javac")
-	if err == nil {
-		_, err = os.Stat(jdbc)
-	}
+	jdbc, err := harness.JDBC()
 	if err != nil {
 		t.Skipf("no Java with SQLite ('make deps'): %v", err)
 	}
 	classes := t.TempDir()
-	r := harness.Run(t, nil, javac, "-d", classes, harness.InHosts("Threads.java"))
+	r := harness.Run(t, nil, "javac", "-d", classes, harness.InHosts("Threads.java"))
 	if r.Code != 0 {
 		t.Fatalf("javac: %s", r.Stderr)
 	}
 	for _, mode := range append([]string{"remote"}, harness.Journals...) {
 		t.Run(mode, func(t *testing.T) {
 			s := harness.DirSite(t)
-			url := "jdbc:sqlite:" + s.Path("a.db")
+			name := s.Path("a.db")
 			if mode == "remote" {
-				s.Configure(map[string]any{"stores": map[string]any{
-					"s": map[string]any{"dir": map[string]any{"path": s.Path("remote")}}}})
-				url = "jdbc:sqlite:file:///s/a.db?vfs=verneuil_remote"
+				s, name = remoteSite(t, "dir")
 			}
 			h := harness.Start(t, []string{s.Env()}, "java", "-cp", jdbc+":"+classes, "Threads",
-				lib, url, mode)
+				lib, "jdbc:sqlite:"+name, mode)
 			says := func(want string) {
 				t.Helper()
 				if h.Output.Scan(); h.Output.Text() != want {
@@ -51,7 +41,7 @@ func TestJava(t *testing.T) {
 			says("ended")   // its shutdown hook
 			h.EndsWith(143) // as a JVM does that is asked to end
 			if mode == "remote" {
-				s.Ctl("export", "file:///s/a.db", s.Path("a.db"))
+				s.Ctl("export", "file:///hosts/a.db", s.Path("a.db"))
 			} else {
 				s.Stock("a.db", "pragma wal_checkpoint(truncate)")
 				s.MustEqual("a.db")

@@ -10,6 +10,15 @@ import (
 	"verneuil/test/e2e/harness"
 )
 
+// locks is how often the process has asked for a lock of its database.
+func locks(p *harness.Process) int {
+	p.T.Helper()
+	n, err := strconv.Atoi(p.Ask("select json_extract(verneuil_perf()," +
+		"'$.verneuil_remote.opf_lock.avgcount');"))
+	harness.Must(p.T, err)
+	return n
+}
+
 // TestBusyTimeout: who waits for another writer gives up after its busy timeout, whoever that is.
 // SQLite adds up what its busy handler sleeps; that sum is what is looked at, by the number of
 // attempts: each takes a quarter of a second here, and not what is slept between them.
@@ -31,12 +40,7 @@ func TestBusyTimeout(t *testing.T) {
 	holder.Must("create table t(v); begin immediate; insert into t values('held');")
 	for i, where := range []string{"of this machine", "of another machine"} {
 		p := open(s.machines[i])
-		attempts := func() int {
-			n, err := strconv.Atoi(p.Ask("select json_extract(verneuil_perf()," +
-				"'$.verneuil_remote.opf_lock.avgcount');"))
-			harness.Must(t, err)
-			return n / 2 // SHARED and RESERVED
-		}
+		attempts := func() int { return locks(p) / 2 } // SHARED and RESERVED
 		p.Ask("pragma busy_timeout = 4000;")
 		before := attempts()
 		p.Ask("insert into t values('waits');")
@@ -75,11 +79,8 @@ func TestProcessesOfOneMachine(t *testing.T) {
 		}
 	}
 	for i, p := range all {
-		n, err := strconv.Atoi(p.Ask("select json_extract(verneuil_perf()," +
-			"'$.verneuil_remote.opf_lock.avgcount');"))
-		harness.Must(t, err)
 		// Without a wait in between a commit takes two or three: SHARED, RESERVED and EXCLUSIVE.
-		if n > 5*commits {
+		if n := locks(p); n > 5*commits {
 			t.Errorf("process %d: %d locks for %d commits", i, n, commits)
 		}
 	}

@@ -14,8 +14,7 @@ func TestFlush(t *testing.T) {
 		"remote_deadline_ms": 3600_000, "stores": map[string]any{
 			"s": map[string]any{"dir": map[string]any{"path": s.Path("remote")}}}})
 	open := func() *harness.Process {
-		p := harness.Start(t, []string{s.Env()}, harness.SQLiteShell(t), "-batch")
-		p.Must(".load " + harness.Library(t))
+		p := s.Shell("")
 		p.Must(".open file:///s/flush.db?vfs=verneuil_remote")
 		return p
 	}
