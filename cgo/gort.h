@@ -21,6 +21,9 @@ int exitFirst(void);
 /* Returns 1 in a child that was forked from a process that runs Go: it never can. */
 int verneuilForked(void);
 
+/* What helps there. */
+#define VERNEUIL_FORKED_REMEDY "let the first process open none before it forks, or start processes anew (spawn, exec)"
+
 /* Whether Go's functions that this thread calls may be given up if Go waits for a thread that
 ** cannot be made. Then they return zeros, and run later, or never. The value before. */
 int threadsImpatient(int yes);

@@ -85,7 +85,7 @@ int remoteGo(const RemoteFile *p) {
   if (verneuilGo()) return 1;
   const char *z = verneuilRefused();
   verneuilLogOf(VERNEUIL_ERROR, p->zName, "remote: %s",
-                z ? z : "this process was forked from one that had opened databases, and can use none in a store: let the first process open none before it forks, or start processes anew (spawn, exec)");
+                z ? z : "this process was forked from one that had opened databases, and can use none in a store: " VERNEUIL_FORKED_REMEDY);
   return 0;
 }
 

@@ -49,27 +49,19 @@ static char *heldBy(const RemoteFile *p) {
   return 0;
 }
 
-/* What COMMIT has answered for is in the store, but with synchronous=OFF: then it is waited for. */
-static int pragmaFlush(RemoteFile *p, char **pzOut) {
-  char *z = 0;
-  int rc = remoteGo(p) ? goRemoteFlush(p->hConn, p->ppDb, &z) : SQLITE_ERROR;
-  *pzOut = rc == SQLITE_OK ? sqlite3_mprintf("1") : z ? sqlite3_mprintf("%s", z) : 0;
-  free(z);
-  return *pzOut || rc != SQLITE_OK ? rc : SQLITE_NOMEM;
-}
-
 static int pragmaOurs(RemoteFile *p, int pragma, char **pzOut) {
   RemotePlace place = {0};
   char *z = 0;
-  if (pragma == PRAGMA_FLUSH) return pragmaFlush(p, pzOut);
-  if ((*pzOut = heldBy(p)) != 0) return SQLITE_LOCKED;
+  int rc, flushes = pragma == PRAGMA_FLUSH; /* which moves to no other version */
+  if (!flushes && (*pzOut = heldBy(p)) != 0) return SQLITE_LOCKED;
   if (!remoteGo(p)) return SQLITE_ERROR;
-  int rc = pragma == PRAGMA_REMOTE_REFRESH ? goRemoteRefresh(p->hConn, p->ppDb, &place, &z)
-                                           : goRemoteRelease(p->hConn, p->ppDb, &z);
+  if (flushes) rc = goRemoteFlush(p->hConn, p->ppDb, &z);
+  else if (pragma == PRAGMA_REMOTE_REFRESH) rc = goRemoteRefresh(p->hConn, p->ppDb, &place, &z);
+  else rc = goRemoteRelease(p->hConn, p->ppDb, &z);
   remoteMoved(p, &place);
-  *pzOut = sqlite3_mprintf("%s", z ? z : "ok");
+  if (z || rc == SQLITE_OK) *pzOut = sqlite3_mprintf("%s", z ? z : flushes ? "1" : "ok");
   free(z);
-  return *pzOut ? rc : SQLITE_NOMEM;
+  return *pzOut || rc != SQLITE_OK ? rc : SQLITE_NOMEM;
 }
 
 static int pragmaAny(RemoteFile *p, char **azArg) {

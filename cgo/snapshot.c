@@ -340,7 +340,7 @@ static int snapshotOpenSource(const char *zName, sqlite3_file *pFile, int flags,
   SnapshotOpened opened = {0};
   if (!verneuilGo()) {                 /* S3 */
     const char *zWhy = verneuilRefused();
-    verneuilLog(VERNEUIL_ERROR, "replica not opened: %s", zWhy ? zWhy : "this process was forked from one that had opened databases, and can use no replica: let the first process open none before it forks, or start processes anew (spawn, exec)");
+    verneuilLog(VERNEUIL_ERROR, "replica not opened: %s", zWhy ? zWhy : "this process was forked from one that had opened databases, and can use no replica: " VERNEUIL_FORKED_REMEDY);
     return SQLITE_CANTOPEN;
   }
   memset(p, 0, sizeof *p);

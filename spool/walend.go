@@ -7,6 +7,11 @@ type WALEnd struct {
 	Sum    uint64 // running checksum in the last of them; 0: there is none, or it is unknown
 }
 
+// WALPosition is a position in a WAL as the state has it: salt-1<<32 | frames.
+func WALPosition(salts uint64, frames int) uint64 {
+	return salts>>32<<32 | uint64(uint32(frames))
+}
+
 // WALEnd returns what is published of the WAL. It is whole unless a recorder is about to change it,
 // or has died while it did.
 func (s *State) WALEnd() (end WALEnd, whole bool) {
@@ -30,8 +35,7 @@ func (s *State) FindWAL(was, now WALEnd) bool {
 	if end, _ := s.WALEnd(); end != was || !s.WALSalts.CompareAndSwap(was.Salts, now.Salts) {
 		return false
 	}
-	position := now.Salts>>32<<32 | uint64(uint32(now.Frames))
-	if !s.WALPublished.CompareAndSwap(published, position) {
+	if !s.WALPublished.CompareAndSwap(published, WALPosition(now.Salts, now.Frames)) {
 		return false
 	}
 	s.WALSum.Store(now.Sum)

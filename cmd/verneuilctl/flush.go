@@ -188,7 +188,8 @@ func (g *global) spools(path string) ([]string, error) {
 		return nil, err
 	}
 	if !info.IsDir() {
-		return g.spoolOf(path)
+		dir, err := g.spoolOf(path)
+		return []string{dir}, err
 	}
 	if _, err := os.Lstat(filepath.Join(path, "source.json")); err == nil {
 		path, err = filepath.Abs(path)
@@ -202,24 +203,24 @@ func (g *global) spools(path string) ([]string, error) {
 }
 
 // spoolOf returns the spool of the database at path, which the configuration knows.
-func (g *global) spoolOf(path string) ([]string, error) {
+func (g *global) spoolOf(path string) (string, error) {
 	config, err := g.parse()
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	root := config.ReplicationSpoolingDir
 	if root == "" {
-		return nil, errors.New("not a directory; for one database, " +
+		return "", errors.New("not a directory; for one database, " +
 			"its configuration (--config) must name replication_spooling_dir")
 	}
 	if path, err = canonicalPath(path); err != nil {
-		return nil, err
+		return "", err
 	}
 	dir := spool.Dir(root, path)
 	if !isSpool(dir) {
-		return nil, errors.New(withoutSpool(root, path).Error)
+		return "", errors.New(withoutSpool(root, path).Error)
 	}
-	return []string{dir}, nil
+	return dir, nil
 }
 
 // spoolsBelow returns the directories below root that a recorder or a sync has made.

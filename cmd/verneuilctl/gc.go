@@ -75,9 +75,7 @@ func gc(
 	if len(targets) == 0 {
 		return g.errNoTargets()
 	}
-	from := s.collectOptions()
-	from.Host, from.Delete = o.Host, o.Delete
-	o = from
+	o = s.collectOptions(o)
 	var failed []error
 	for _, targets := range byChunks(targets) {
 		if only != nil && targets[0].Chunks.String() != only.Chunks.String() {
@@ -102,12 +100,11 @@ func gc(
 	return errors.Join(failed...)
 }
 
-// collectOptions are the options of the configuration.
-func (s *session) collectOptions() upkeep.CollectOptions {
-	return upkeep.CollectOptions{
-		History:     time.Duration(s.config.HistoryHours) * time.Hour,
-		Concurrency: s.config.DownloadConcurrency(), Owner: s.owner(),
-	}
+// collectOptions returns o with what the configuration says.
+func (s *session) collectOptions(o upkeep.CollectOptions) upkeep.CollectOptions {
+	o.History = time.Duration(s.config.HistoryHours) * time.Hour
+	o.Concurrency, o.Owner = s.config.DownloadConcurrency(), s.owner()
+	return o
 }
 
 // everywhere returns the targets, and those of the stores, where they are another place; only is

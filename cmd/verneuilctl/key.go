@@ -134,11 +134,7 @@ with --force, or where FILE is -, nothing is asked. The newest key cannot be dro
 // target or store of the configuration, or if that cannot be known.
 func (g *global) mayDrop(ctx context.Context, path, name string) error {
 	const remedy = "(--force drops it all the same: what it has sealed nobody can read then)"
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	keys, err := keyring.Parse(text)
+	keys, _, err := readKeyFile(path)
 	if err == nil {
 		_, err = keys.Drop(name)
 	}
@@ -163,7 +159,7 @@ func (g *global) mayDrop(ctx context.Context, path, name string) error {
 			continue
 		}
 		asked = true
-		found, err := upkeep.Collect(ctx, targets, s.collectOptions())
+		found, err := upkeep.Collect(ctx, targets, s.collectOptions(upkeep.CollectOptions{}))
 		if err == nil && found.Older != nil && found.Older.Left() {
 			err = errors.New("something there still needs an older key: verneuilctl gc says what")
 		}

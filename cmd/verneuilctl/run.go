@@ -45,9 +45,6 @@ the earliest, when the database was written to; of idle ones, too, every --proof
 		Args: atMost(1),
 		RunE: func(command *cobra.Command, args []string) error {
 			doing := append([]string{"run"}, args...)
-			if err := g.checkFile(strings.Join(args, "")); err != nil {
-				return fail(err, doing...)
-			}
 			return fail(runSpools(command.Context(), g, strings.Join(args, ""), o), doing...)
 		},
 	}
@@ -62,6 +59,9 @@ the earliest, when the database was written to; of idle ones, too, every --proof
 }
 
 func runSpools(ctx context.Context, g *global, dir string, o runFlags) error {
+	if err := g.checkFile(dir); err != nil {
+		return err
+	}
 	config, err := g.parse()
 	if err != nil {
 		return err

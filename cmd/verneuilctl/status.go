@@ -58,12 +58,7 @@ The fields of --json are those of verneuil_status()'s databases.`,
 				return errors.New("--prometheus excludes --json and --watch")
 			}
 			doing := append([]string{"status"}, args...)
-			path := strings.Join(args, "")
-			err := g.checkFile(path)
-			if err == nil {
-				err = showStatus(command.Context(), g, path, o)
-			}
-			return fail(err, doing...)
+			return fail(showStatus(command.Context(), g, strings.Join(args, ""), o), doing...)
 		},
 	}
 	flags := command.Flags()
@@ -75,6 +70,9 @@ The fields of --json are those of verneuil_status()'s databases.`,
 }
 
 func showStatus(ctx context.Context, g *global, path string, o statusFlags) error {
+	if err := g.checkFile(path); err != nil {
+		return err
+	}
 	here, err := g.place(path)
 	if err != nil {
 		return err
@@ -117,7 +115,7 @@ func showStatus(ctx context.Context, g *global, path string, o statusFlags) erro
 type place struct {
 	config *vfs.Config
 	dir    string
-	only   string // the path of the database that is meant; empty: all
+	only   string // the spool of the database that is meant; empty: all
 }
 
 // place returns what path stands for: a database, whose spool is in the directory that the
@@ -128,12 +126,8 @@ func (g *global) place(path string) (here place, err error) {
 	}
 	here.dir = cmp.Or(path, here.config.ReplicationSpoolingDir)
 	if info, err := os.Stat(path); err == nil && !info.IsDir() {
-		dirs, err := g.spoolOf(path)
-		if err != nil {
-			return here, err
-		}
-		here.dir = filepath.Dir(dirs[0])
-		here.only, err = canonicalPath(path)
+		here.only, err = g.spoolOf(path)
+		here.dir = filepath.Dir(here.only)
 		return here, err
 	}
 	if here.dir == "" {
@@ -182,14 +176,23 @@ func (g *global) proofs(ctx context.Context, here place) (fixed, error) {
 	return found, nil
 }
 
+// spools returns those that are here, and how it stands with databases of which there is only the
+// spool's directory.
+func (p place) spools() (dirs []string, bare []standing, err error) {
+	if p.only != "" {
+		return []string{p.only}, nil, nil
+	}
+	if dirs, err = spool.List(p.dir); err == nil {
+		bare, err = unmade(p.dir)
+	}
+	return dirs, bare, err
+}
+
 // statuses returns how it stands with each database that has a spool here, by path.
 func (p place) statuses() ([]standing, error) {
-	dirs, err := spool.List(p.dir)
+	dirs, bare, err := p.spools()
 	if err != nil {
 		return nil, err
-	}
-	if p.only != "" {
-		dirs = []string{spool.Dir(p.dir, p.only)}
 	}
 	purpose, err := purposeIn(p.dir, p.config)
 	if err != nil {
@@ -201,13 +204,7 @@ func (p place) statuses() ([]standing, error) {
 		s.Path = cmp.Or(s.Path, dir)
 		all = append(all, standing{Status: s, Dollars: p.config.RequestDollars(s.PerMonth)})
 	}
-	if p.only == "" {
-		bare, err := unmade(p.dir)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, bare...)
-	}
+	all = append(all, bare...)
 	slices.SortFunc(all, func(a, b standing) int { return cmp.Compare(a.Path, b.Path) })
 	return all, nil
 }

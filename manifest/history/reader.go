@@ -190,7 +190,7 @@ func (r *Reader) Expect(records int) {
 func (r *Reader) LookAndNext(ctx context.Context) (Step, error) {
 	ahead := r.Clone()
 	var step Step
-	wait := beside(func() (err error) {
+	wait := chunkstore.Beside(func() (err error) {
 		step, err = ahead.next(ctx, 2)
 		return err
 	})
@@ -399,7 +399,7 @@ func (r *Reader) Stand(ctx context.Context, since Position) error {
 // Next finds out.
 func (r *Reader) Remains(ctx context.Context) error {
 	last := r.Clone()
-	wait := beside(func() error {
+	wait := chunkstore.Beside(func() error {
 		if last.at.Number <= last.seen {
 			return nil
 		}

@@ -190,7 +190,7 @@ func (w *wal) found() error {
 	}
 	is, err := w.publishLying(func(lies spool.WALEnd) bool { return lies == has })
 	if is && has.Salts != 0 {
-		w.setConsumed(walPosition(has.Salts, has.Frames), has.Sum)
+		w.setConsumed(spool.WALPosition(has.Salts, has.Frames), has.Sum)
 	}
 	return err
 }

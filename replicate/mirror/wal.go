@@ -113,11 +113,6 @@ func (w *wal) resume() error {
 // walSalt is the part of the salts that positions carry.
 func walSalt(salts uint64) uint64 { return salts >> 32 }
 
-// walPosition is a position as the state has it: salt-1<<32 | frames.
-func walPosition(salts uint64, frames int) uint64 {
-	return walSalt(salts)<<32 | uint64(uint32(frames))
-}
-
 // consumed returns how many frames of the published salts are in the mirror.
 func (w *wal) consumed(salts uint64) int {
 	if c := w.st.WALConsumed.Load(); c>>32 == walSalt(salts) {
@@ -193,7 +188,7 @@ func (w *wal) bringUp(sequence, salts uint64) error {
 	}
 	w.misses = 0
 	w.rhythm.found(int64(frames), lookFrames)
-	w.setConsumed(walPosition(salts, w.applied), w.sum)
+	w.setConsumed(spool.WALPosition(salts, w.applied), w.sum)
 	w.st.MirrorSequence.Store(max(sequence, w.st.MirrorSequence.Load()))
 	return nil
 }

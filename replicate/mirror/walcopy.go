@@ -36,7 +36,7 @@ func (c *copying) hasWAL() (bool, error) {
 func (c *copying) beginWAL(ctx context.Context) (err error) {
 	start, wait := c.now(), pauseFirst
 	for {
-		c.wal.setConsumed(walPosition(c.st.WALSalts.Load(), 0), 0)
+		c.wal.setConsumed(spool.WALPosition(c.st.WALSalts.Load(), 0), 0)
 		old, sequence := c.st.DBStamp.Load(), c.st.Sequence.Load()
 		if c.stamp, err = c.wal.stamp(ctx); err != nil {
 			return err
@@ -116,7 +116,7 @@ func (c *copying) finishWAL(ctx context.Context) error {
 	}
 	switch {
 	case salts != 0 && now.salts == salts:
-		c.wal.setConsumed(walPosition(salts, c.wal.applied), c.wal.sum)
+		c.wal.setConsumed(spool.WALPosition(salts, c.wal.applied), c.wal.sum)
 	case salts != 0 && published>>32 == walSalt(salts):
 		c.wal.setConsumed(published, 0) // somebody else has reset it: the file has them
 	}

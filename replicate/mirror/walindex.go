@@ -179,7 +179,7 @@ func (w *wal) wentBack(frames int) {
 		return
 	}
 	w.st.Raise(spool.CauseForeign)
-	w.st.WALPublished.CompareAndSwap(published, walPosition(w.salts, frames))
+	w.st.WALPublished.CompareAndSwap(published, spool.WALPosition(w.salts, frames))
 }
 
 // validFrames is how many frames of a WAL without a wal-index are committed: what is

@@ -129,21 +129,7 @@ func (l *lease) traceBeside(ctx context.Context) (wait func() error) {
 		return func() error { return nil }
 	}
 	r := l.d.story.w.Reader().Clone()
-	var err error
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		defer func() {
-			if p := recover(); p != nil { // in hosts of others
-				err = fmt.Errorf("panic: %v", p)
-			}
-		}()
-		err = l.traceFor(ctx, r)
-	}()
-	return func() error {
-		<-done
-		return err
-	}
+	return chunkstore.Beside(func() error { return l.traceFor(ctx, r) })
 }
 
 // lose notes that the store has lost some of what was read and appended. The caller has the pen.
