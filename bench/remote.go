@@ -250,11 +250,9 @@ func (r *remotes) others(line row) (row, error) {
 		if r.calls != nil {
 			line[len(line)-1] = requests
 			r.report.aim(aim{What: fmt.Sprintf("remote: requests of a turn on %d machines, %s",
-				i+1, r.name), Aim: aimed, Got: single(requests), Why: "a turn is four: the " +
+				i+1, r.name), Aim: aimed, Got: single(requests), Why: "a turn is three: the " +
 				"other one's commit is got, a takeover is put, so that the other one waits from " +
-				"BEGIN IMMEDIATE on, the checkpoint is looked at, so that no machine that was " +
-				"suspended takes a trimmed number for new, and a commit is put, which gives the " +
-				"database back. The rest are checkpoints, one for 32 turns, and looks for what " +
+				"BEGIN IMMEDIATE on, and a commit is put, which gives the database back. The rest are checkpoints, one for 32 turns, and looks for what " +
 				"the store may have lost"})
 		}
 	}

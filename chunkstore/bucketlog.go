@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -58,6 +59,25 @@ type bucketLog struct {
 type Peeker interface {
 	// Peek reports whether there is an object of that key. It takes no token.
 	Peek(key string) (there bool, err error)
+}
+
+// Dated is a [Bucket] that tells when the store has answered.
+type Dated interface {
+	// PutDated is Put, and returns when the store has said that it has the object, by its clock, and
+	// not before it had; zero: it has not said.
+	PutDated(ctx context.Context, key string, body []byte, cond Condition) (
+		etag string, at time.Time, err error)
+}
+
+// PutDated is b's, or its Put if b is not [Dated].
+func PutDated(ctx context.Context, b Bucket, key string, body []byte, cond Condition) (
+	etag string, at time.Time, err error,
+) {
+	if d, ok := b.(Dated); ok {
+		return d.PutDated(ctx, key, body, cond)
+	}
+	etag, err = b.Put(ctx, key, body, cond)
+	return etag, time.Time{}, err
 }
 
 // Logger is a [Bucket] of chunks that keeps the records of logs in another way than one object for
@@ -112,23 +132,31 @@ func (l *bucketLog) number(key string) (n uint64, ok bool) {
 }
 
 func (l *bucketLog) Append(ctx context.Context, n uint64, record []byte) error {
+	_, err := l.AppendDated(ctx, n, record)
+	return err
+}
+
+// AppendDated: see [DatedLog].
+func (l *bucketLog) AppendDated(
+	ctx context.Context, n uint64, record []byte,
+) (at time.Time, err error) {
 	if len(record) > RecordBytesMax {
-		return fmt.Errorf("append record %d of %v: %d bytes, more than %d",
+		return at, fmt.Errorf("append record %d of %v: %d bytes, more than %d",
 			n, l, len(record), RecordBytesMax)
 	}
 	if c, ok := l.bucket.(Conditional); ok && c.Unguarded() {
-		return fmt.Errorf("append record %d of %v: %w", n, l, ErrUnguarded)
+		return at, fmt.Errorf("append record %d of %v: %w", n, l, ErrUnguarded)
 	}
 	if p, ok := l.bucket.(Peeker); ok && n > 1 {
 		if err := l.follows(p, n); err != nil {
-			return err
+			return at, err
 		}
 	}
-	etag, err := l.bucket.Put(ctx, l.key(n), record, Condition{IfNone: true})
+	etag, at, err := PutDated(ctx, l.bucket, l.key(n), record, Condition{IfNone: true})
 	if err == nil {
 		l.has(n, etag)
 	}
-	return err
+	return at, err
 }
 
 // has notes that there is record n.

@@ -58,6 +58,21 @@ type Tagged interface {
 	Know(n uint64, etag string, record []byte)
 }
 
+// DatedLog is a [Log] that may tell when the store has answered.
+type DatedLog interface {
+	// AppendDated is Append, and returns when the store has said that it has created the record, by
+	// its clock, and not before it has; zero: it has not said.
+	AppendDated(ctx context.Context, n uint64, record []byte) (time.Time, error)
+}
+
+// AppendDated is l's, or its Append if l is no [DatedLog].
+func AppendDated(ctx context.Context, l Log, n uint64, record []byte) (time.Time, error) {
+	if d, ok := l.(DatedLog); ok {
+		return d.AppendDated(ctx, n, record)
+	}
+	return time.Time{}, l.Append(ctx, n, record)
+}
+
 // LogEntry is what a [Log] tells of a record without reading it.
 type LogEntry struct {
 	Number   uint64

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // NewLog returns the log called name, of letters and digits, in t's bucket of chunks, whose records
@@ -60,6 +61,13 @@ func (l sealedLog) Know(n uint64, etag string, record []byte) {
 
 func (l sealedLog) Append(ctx context.Context, n uint64, record []byte) error {
 	return l.Log.Append(ctx, n, Wrapped(l.sealer, RecordKey(l.name, n), record))
+}
+
+// AppendDated is that of the log below: see [DatedLog].
+func (l sealedLog) AppendDated(
+	ctx context.Context, n uint64, record []byte,
+) (time.Time, error) {
+	return AppendDated(ctx, l.Log, n, Wrapped(l.sealer, RecordKey(l.name, n), record))
 }
 
 func (l sealedLog) Read(ctx context.Context, from uint64, limit int) ([][]byte, error) {

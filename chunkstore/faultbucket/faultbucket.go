@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"verneuil/chunkstore"
 )
@@ -94,15 +95,21 @@ func (b *bucket) Get(ctx context.Context, key string,
 
 func (b *bucket) Put(ctx context.Context, key string, body []byte,
 	cond chunkstore.Condition) (string, error) {
+	etag, _, err := b.PutDated(ctx, key, body, cond)
+	return etag, err
+}
+
+func (b *bucket) PutDated(ctx context.Context, key string, body []byte,
+	cond chunkstore.Condition) (string, time.Time, error) {
 	if fault := b.plan.call("put", key); fault != nil {
 		if b.plan.After {
 			if _, err := b.Bucket.Put(ctx, key, body, cond); err != nil {
-				return "", err
+				return "", time.Time{}, err
 			}
 		}
-		return "", fault
+		return "", time.Time{}, fault
 	}
-	return b.Bucket.Put(ctx, key, body, cond)
+	return chunkstore.PutDated(ctx, b.Bucket, key, body, cond)
 }
 
 func (b *bucket) Batch() chunkstore.Batch {

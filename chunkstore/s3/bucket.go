@@ -202,6 +202,20 @@ func part(o chunkstore.Object, opts chunkstore.GetOptions,
 // a body that is not signed) it leaves out, and remembers.
 func (b *bucket) Put(ctx context.Context, key string, body []byte,
 	cond chunkstore.Condition) (string, error) {
+	etag, _, err := b.PutDated(ctx, key, body, cond)
+	return etag, err
+}
+
+// stored is what a Put has stored. at is the Date of its answer (RFC 9110, 6.6.1); zero: it has none,
+// or it was another request by which that is known.
+type stored struct {
+	etag string
+	at   time.Time
+}
+
+// PutDated: see [chunkstore.Dated].
+func (b *bucket) PutDated(ctx context.Context, key string, body []byte,
+	cond chunkstore.Condition) (string, time.Time, error) {
 	p := putRequest{key: key, body: body, cond: cond, sum: b.client.sums.next(),
 		signed: b.client.signs.Load() || b.client.config.SignPayload}
 	if b.noConds.Load() {
@@ -209,54 +223,54 @@ func (b *bucket) Put(ctx context.Context, key string, body []byte,
 	}
 	if cond != (chunkstore.Condition{}) && b.looks.Load() {
 		if err := b.lookFirst(ctx, key, cond); err != nil {
-			return "", b.wrap("put", key, err)
+			return "", time.Time{}, b.wrap("put", key, err)
 		}
 	}
-	etag, err := b.putAsAllowed(ctx, p)
+	o, err := b.putAsAllowed(ctx, p)
 	if refusesSum(err) && p.sum.crc {
 		p.sum = sum{md5: true}
-		if etag, err = b.putAsAllowed(ctx, p); !refusesSum(err) {
+		if o, err = b.putAsAllowed(ctx, p); !refusesSum(err) {
 			b.leaveOutCRC("refused")
 		}
 	}
 	if refusesUnsigned(err) && !p.signed && b.client.mayTrySigned() {
 		p.signed = true
-		signedETag, signedErr := b.putAsAllowed(ctx, p)
+		signed, signedErr := b.putAsAllowed(ctx, p)
 		if b.client.triedSigned(b, signedErr) {
-			etag, err = signedETag, signedErr
+			o, err = signed, signedErr
 		}
 	}
-	return etag, b.wrap("put", key, err)
+	return o.etag, o.at, b.wrap("put", key, err)
 }
 
 // putAsAllowed leaves p's condition out if the store knows none.
-func (b *bucket) putAsAllowed(ctx context.Context, p putRequest) (string, error) {
-	etag, err := b.put(ctx, p)
+func (b *bucket) putAsAllowed(ctx context.Context, p putRequest) (stored, error) {
+	o, err := b.put(ctx, p)
 	if !notImplemented(err) || p.cond == (chunkstore.Condition{}) {
-		return etag, err
+		return o, err
 	}
 	p.cond = chunkstore.Condition{}
-	if etag, err = b.put(ctx, p); err == nil && !b.noConds.Swap(true) {
+	if o, err = b.put(ctx, p); err == nil && !b.noConds.Swap(true) {
 		b.client.options.Log.Warn("store has no conditional writes: "+
 			"a second writer under the same name will not be noticed", "bucket", b.String())
 	}
-	return etag, err
+	return o, err
 }
 
 // put stores p as it says, and makes the bucket if it must.
-func (b *bucket) put(ctx context.Context, p putRequest) (string, error) {
-	etag, err := b.putOnce(ctx, p)
+func (b *bucket) put(ctx context.Context, p putRequest) (stored, error) {
+	o, err := b.putOnce(ctx, p)
 	if errors.Is(err, chunkstore.ErrNoBucket) && b.client.config.CreateBucketsOnDemand {
 		if err := b.create(ctx); err != nil {
-			return "", fmt.Errorf("create the bucket: %w", err)
+			return stored{}, fmt.Errorf("create the bucket: %w", err)
 		}
-		etag, err = b.putOnce(ctx, p)
+		o, err = b.putOnce(ctx, p)
 	}
 	if errors.Is(err, chunkstore.ErrConflict) &&
 		p.cond.IfMatch != chunkstore.BareETag(p.cond.IfMatch) && !b.client.bareETags.Load() {
 		return putBare(ctx, b, p, err)
 	}
-	return etag, err
+	return o, err
 }
 
 // notImplemented: the store answers so to a header, or an operation, that it does not know.
@@ -276,7 +290,7 @@ type putRequest struct {
 	bare   bool // If-Match has no quotes
 }
 
-func (b *bucket) putOnce(ctx context.Context, p putRequest) (string, error) {
+func (b *bucket) putOnce(ctx context.Context, p putRequest) (o stored, err error) {
 	in := &s3.PutObjectInput{
 		Bucket:        &b.name,
 		Key:           b.full(p.key),
@@ -294,7 +308,7 @@ func (b *bucket) putOnce(ctx context.Context, p putRequest) (string, error) {
 	}
 	r := &request{puts: p.body, object: true, bytes: int64(len(p.body)), unsigned: !p.signed}
 	var out *s3.PutObjectOutput
-	err := b.do(ctx, "put "+p.key, r, func(ctx context.Context, client *s3.Client) (err error) {
+	err = b.do(ctx, "put "+p.key, r, func(ctx context.Context, client *s3.Client) (err error) {
 		in.Body = bytes.NewReader(p.body)
 		out, err = client.PutObject(ctx, in)
 		return err
@@ -308,24 +322,26 @@ func (b *bucket) putOnce(ctx context.Context, p putRequest) (string, error) {
 				b.leaveOutCRC("ignored")
 			}
 		}
-		return aws.ToString(out.ETag), nil
+		o.etag = aws.ToString(out.ETag)
+		o.at, _ = awsmiddleware.GetServerTime(out.ResultMetadata)
+		return o, nil
 	case errors.Is(err, chunkstore.ErrAbsent): // S3's answer to If-Match where there is no object
-		return "", fmt.Errorf("%w: %v", chunkstore.ErrConflict, err)
+		return o, fmt.Errorf("%w: %v", chunkstore.ErrConflict, err)
 	case errors.Is(err, chunkstore.ErrConflict) && r.attempts > 1:
 		return b.ownPut(ctx, p.key, p.body, err)
 	}
-	return "", err
+	return o, err
 }
 
 // ownPut decides about a conflict after a retry: the first attempt may have been
 // carried out and its answer lost, so that we are in conflict with ourselves.
 func (b *bucket) ownPut(ctx context.Context, key string, body []byte,
-	conflict error) (string, error) {
+	conflict error) (stored, error) {
 	present, err := b.Get(ctx, key, chunkstore.GetOptions{BytesMax: max(1, int64(len(body)))})
 	if err == nil && bytes.Equal(present.Body, body) {
-		return present.ETag, nil
+		return stored{etag: present.ETag}, nil
 	}
-	return "", conflict
+	return stored{}, conflict
 }
 
 // create makes the bucket. Somebody else may do so at the same time.

@@ -65,24 +65,24 @@ func (b *bucket) lookFirst(ctx context.Context, key string, cond chunkstore.Cond
 // form, remembered. conflict is the answer to the quoted one.
 func putBare(
 	ctx context.Context, b *bucket, p putRequest, conflict error,
-) (string, error) {
+) (stored, error) {
 	present, err := b.Stat(ctx, p.key)
 	if err != nil || present.ETag != p.cond.IfMatch {
-		return "", conflict
+		return stored{}, conflict
 	}
 	p.bare = true
-	etag, err := b.putOnce(ctx, p)
+	o, err := b.putOnce(ctx, p)
 	if err != nil {
-		return "", conflict
+		return stored{}, conflict
 	}
 	if !b.client.bareETags.Swap(true) {
 		b.client.options.Log.Info("store compares ETags without their quotes", "bucket", b.String())
 		p.cond.IfMatch = noETag
 		// the same bytes: it does not compare at all
 		if again, err := b.putOnce(ctx, p); err == nil {
-			etag = again
+			o = again
 			b.ignores()
 		}
 	}
-	return etag, nil
+	return o, nil
 }

@@ -177,6 +177,42 @@ func TestS3LostAnswer(t *testing.T) {
 	}
 }
 
+// TestS3Dates: a Put says when the store has answered, if that was the answer to it.
+func TestS3Dates(t *testing.T) {
+	const date = "Mon, 30 Nov 2026 10:20:30 GMT"
+	for name, c := range map[string]struct {
+		date   string
+		status int // of the first answer
+		want   time.Time
+	}{
+		"a date":             {date, 200, time.Date(2026, 11, 30, 10, 20, 30, 0, time.UTC)},
+		"none":               {"", 200, time.Time{}},
+		"no date":            {"tomorrow", 200, time.Time{}},
+		"found by a request": {date, 500, time.Time{}},
+	} {
+		s, _ := openFake(t, func(w http.ResponseWriter, r *http.Request, n int) {
+			w.Header()["Date"] = nil // else net/http gives one
+			if c.date != "" {
+				w.Header().Set("Date", c.date)
+			}
+			switch {
+			case n == 1 && c.status != 200:
+				answerError(w, c.status, "InternalError")
+			case n > 1 && r.Method == http.MethodPut:
+				answerError(w, 412, "PreconditionFailed")
+			default:
+				w.Header().Set("ETag", `"e"`)
+				io.WriteString(w, "b")
+			}
+		})
+		etag, at, err := chunkstore.PutDated(t.Context(), s.Targets[0].Chunks, "k", []byte("b"),
+			chunkstore.Condition{IfNone: true})
+		if err != nil || etag != `"e"` || !at.Equal(c.want) {
+			t.Errorf("%s: %s, %v, %v; want %v", name, etag, at, err, c.want)
+		}
+	}
+}
+
 func TestS3Conflicts(t *testing.T) {
 	for code, status := range map[string]int{"ConditionalRequestConflict": 409,
 		"PreconditionFailed": 412, "NoSuchKey": 404} {

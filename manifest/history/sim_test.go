@@ -26,6 +26,7 @@ type world struct {
 	truth
 	fault fault
 	grace int    // steps; 0: there are no copies, and nobody believes in the end of the log
+	dates bool   // the store says when it has answered
 	saves []save // of writers, for copies of them
 
 	logs map[[16]byte]map[uint64][]byte
@@ -81,6 +82,7 @@ const (
 	withoutT4
 	withoutT4Sure // a copy is sure from when it was resumed on, and not from when it was made
 	withoutT5
+	withoutT9 // the store's clock stands still
 )
 
 type request struct {
@@ -406,7 +408,8 @@ func (w *world) options() Options {
 
 // simulate runs one schedule, and returns what it has found.
 func simulate(seed int64, f fault) *world {
-	w := &world{fault: f, logs: map[[16]byte]map[uint64][]byte{}, refused: map[uint64]bool{}}
+	w := &world{fault: f, logs: map[[16]byte]map[uint64][]byte{}, refused: map[uint64]bool{},
+		dates: seed%2 == 0}
 	w.rng, w.deaf = rand.New(rand.NewSource(seed)), map[int]int{}
 	if w.rng.Intn(2) == 0 {
 		w.grace = 1 + w.rng.Intn(60)
@@ -462,6 +465,7 @@ func TestSimulationFindsFaults(t *testing.T) {
 		withoutT4:        {"T4", 1},
 		withoutT4Sure:    {"T4 of a copy", 1},
 		withoutT5:        {"T5", 1},
+		withoutT9:        {"T9", 1},
 	} {
 		t.Run(c.rule, func(t *testing.T) {
 			for s := range int64(400_000) {

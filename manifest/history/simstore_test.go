@@ -7,6 +7,7 @@ import (
 	"math/rand"
 	"runtime"
 	"slices"
+	"time"
 
 	"verneuil/chunkstore"
 )
@@ -112,13 +113,37 @@ type simLog struct {
 
 func (l simLog) String() string { return "the simulated log" }
 
-func (l simLog) Append(_ context.Context, n uint64, record []byte) error {
+func (l simLog) Append(ctx context.Context, n uint64, record []byte) error {
+	_, err := l.AppendDated(ctx, n, record)
+	return err
+}
+
+func (l simLog) AppendDated(_ context.Context, n uint64, record []byte) (at time.Time, err error) {
 	record = slices.Clone(record)
-	created, err := once(l.actor, func() bool { return l.w.create(l.lineage, n, record) })
+	created, err := once(l.actor, func() bool {
+		at = l.w.date()
+		return l.w.create(l.lineage, n, record)
+	})
 	if err == nil && !created {
 		err = chunkstore.ErrConflict
 	}
-	return err
+	return at, err
+}
+
+// date is the time by the clock of whoever answers for the store: two of them are less than the
+// grace apart.
+func (w *world) date() time.Time {
+	switch {
+	case !w.dates:
+		return time.Time{}
+	case w.fault == withoutT9:
+		return time.Unix(1, 0)
+	}
+	off := 0
+	if w.grace > 1 {
+		off = w.steps*7919%w.grace - w.grace/2
+	}
+	return time.Unix(1, int64(w.steps+off))
 }
 
 func (l simLog) Read(_ context.Context, from uint64, limit int) (all [][]byte, err error) {

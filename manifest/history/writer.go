@@ -60,9 +60,10 @@ type Writer struct {
 	reader  *Reader
 	name    [16]byte
 	state   State
-	doubt   bool    // a copy of this writer may have gone on (T4)
-	pending *Record // Unsettled: what is to be appended, or was
-	stored  []byte  // pending, encoded
+	doubt   bool      // a copy of this writer may have gone on (T4)
+	dated   time.Time // when it was the newest, by the store's clock (T9); zero: it is not known
+	pending *Record   // Unsettled: what is to be appended, or was
+	stored  []byte    // pending, encoded
 }
 
 // Saved is what a [Writer] is made of again, by another process.
@@ -72,6 +73,10 @@ type Saved struct {
 	Pending []byte   // the stored form of the record that is not settled; nil: there is none
 	ETag    string   // of the newest checkpoint that was seen; empty: not known
 	Seen    uint64   // its number
+
+	// Dated is when the writer's last record was the newest, by the store's clock (T9); zero: it is
+	// not known.
+	Dated time.Time
 
 	// What only [ResumeSure] believes.
 	Sure  time.Duration // when no checkpoint was beyond Position, by the writer's clock
@@ -110,7 +115,7 @@ func Resume(store Store, o Options, saved Saved) (*Writer, error) {
 	r := newReader(store, o)
 	r.log, r.at = store.Log(saved.Lineage), saved.Position
 	r.etag, r.seen, r.sure = saved.ETag, saved.Seen, r.now()-r.grace
-	w := &Writer{reader: r, name: saved.Name, state: Owning, doubt: true}
+	w := &Writer{reader: r, name: saved.Name, state: Owning, doubt: true, dated: saved.Dated}
 	if saved.Pending == nil {
 		if saved.Released {
 			w.state = Following
@@ -145,7 +150,7 @@ func ResumeSure(store Store, o Options, saved Saved) (*Writer, error) {
 func (w *Writer) Save() (saved Saved, ok bool) {
 	r := w.reader
 	saved = Saved{Position: r.at, Name: w.name, Pending: w.stored, ETag: r.etag, Seen: r.seen,
-		Sure: r.sure, Doubt: w.doubt}
+		Dated: w.dated, Sure: r.sure, Doubt: w.doubt}
 	return saved, w.state != Following || r.at.Released
 }
 
@@ -257,17 +262,22 @@ func (w *Writer) Settle(ctx context.Context) error {
 		return nil
 	}
 	began := w.reader.now()
-	there, created, err := w.append(ctx)
-	if err == nil && there && (w.pending.Fence || w.unsure()) { // T2, T4
+	there, created, at, err := w.append(ctx)
+	proved := w.proves(at)
+	if err == nil && there && !proved && (w.pending.Fence || w.unsure()) { // T2, T4
 		var c *Checkpoint
 		if c, err = w.beyond(ctx); c != nil {
 			err = ErrBehind
 		}
+		proved = true
 	}
 	if err == nil && there {
 		// If it had been there, a copy of w has appended it, too, and may have gone on long ago.
 		if w.doubt = !created; created {
 			w.reader.sure = began // nothing followed it
+		}
+		if w.dated = at; !proved {
+			w.dated = time.Time{}
 		}
 		return w.advance()
 	} else if err == nil {
@@ -284,6 +294,16 @@ func (w *Writer) Settle(ctx context.Context) error {
 func (w *Writer) unsure() bool {
 	r := w.reader
 	return w.doubt || r.grace > 0 && r.now()-r.sure >= r.grace
+}
+
+// proves reports whether a record that w has created is in the history, as the store has said so at
+// that time by its clock (T9); zero: it has not, or w has not created it.
+func (w *Writer) proves(at time.Time) bool {
+	if at.IsZero() || w.dated.IsZero() {
+		return false
+	}
+	since := at.Sub(w.dated)
+	return since.Abs() < w.reader.grace
 }
 
 // Abandon gives up what is unsettled, and the history. What was appended may turn up in Next.
@@ -313,46 +333,53 @@ func (w *Writer) advance() error {
 }
 
 // append asks the log to create what is pending, and reports whether it is there, and
-// whether this request has created it.
-func (w *Writer) append(ctx context.Context) (there, created bool, err error) {
-	n := w.pending.Number
-	err = w.reader.log.Append(ctx, n, w.stored)
+// whether this request has created it, and when it has, by the store's clock; zero: it is not known.
+func (w *Writer) append(ctx context.Context) (there, created bool, at time.Time, err error) {
+	at, err = chunkstore.AppendDated(ctx, w.reader.log, w.pending.Number, w.stored)
 	if err == nil {
-		return true, true, nil
-	} else if errors.Is(err, chunkstore.ErrAbsent) { // T6: or that one was trimmed
+		return true, true, at, nil
+	}
+	there, err = w.refused(ctx, err)
+	return there, false, time.Time{}, err
+}
+
+// refused reports whether what is pending is there, where the log has answered to that with err.
+func (w *Writer) refused(ctx context.Context, err error) (there bool, _ error) {
+	n := w.pending.Number
+	if errors.Is(err, chunkstore.ErrAbsent) { // T6: or that one was trimmed
 		c, beyondErr := w.beyond(ctx)
 		switch {
 		case c != nil:
-			return false, false, ErrBehind
+			return false, ErrBehind
 		case errors.Is(beyondErr, ErrUnsettled):
-			return false, false, beyondErr
+			return false, beyondErr
 		}
-		return false, false, fmt.Errorf("%w: %w", ErrLost, err)
+		return false, fmt.Errorf("%w: %w", ErrLost, err)
 	} else if !errors.Is(err, chunkstore.ErrConflict) {
-		return false, false, fmt.Errorf("%w: %w", ErrUnsettled, err)
+		return false, fmt.Errorf("%w: %w", ErrUnsettled, err)
 	}
 	found, err := w.reader.log.Read(ctx, n, 1)
 	if err != nil {
-		return false, false, fmt.Errorf("%w: look who has it: %w", ErrUnsettled, err)
+		return false, fmt.Errorf("%w: look who has it: %w", ErrUnsettled, err)
 	}
 	if len(found) == 1 && bytes.Equal(found[0], w.stored) {
-		return true, false, nil
+		return true, nil
 	}
 	if w.pending.Fence {
-		return false, false, ErrBehind // Next tells what happened
+		return false, ErrBehind // Next tells what happened
 	}
 	if w.reader.grace == 0 || w.unsure() { // T2: was n trimmed, and is it a fence now that slept?
 		if c, err := w.beyond(ctx); err != nil {
-			return false, false, err
+			return false, err
 		} else if c != nil {
-			return false, false, ErrBehind
+			return false, ErrBehind
 		}
 	}
 	if len(found) == 0 {
 		// Nobody has it: S3 refuses one of two requests that it is carrying out at once.
-		return false, false, ErrUnsettled
+		return false, ErrUnsettled
 	}
-	return false, false, nil
+	return false, nil
 }
 
 // beyond returns the newest checkpoint, if it has more than what w has read and written, or is of

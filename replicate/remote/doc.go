@@ -83,8 +83,9 @@
 // to write nevertheless, he takes it anew, and finds that nobody else was there: so a rival that
 // has gone away costs one fence.
 //
-// Such a turn is four requests: the rival's commit is got, a fence is put, the checkpoint is looked
-// at (history's T2), a commit is put. The rival's fence is not asked for, as its digest in the
+// Such a turn is three requests: the rival's commit is got, a fence is put, a commit is put; and a
+// look at the checkpoint after the fence, where the store does not say when it has created that
+// (history's T2, T9). The rival's fence is not asked for, as its digest in the
 // commit says what it was (history's readTurn). Nor is it asked whether there is more after the
 // rival's commit, which gave the history back, where a handle is about to write, as it seems: Share
 // takes the lease for it, and the fence is at the end or is refused. C looks whether the connection
@@ -117,8 +118,9 @@
 //	    machine a record that is just being appended is not seen before Wait has answered, though
 //	    another machine may have read it by then.)
 //	R11 When the store has lost records that it had, nothing is answered for that stands on them,
-//	    once a look has found that out, or the log itself has. A holder's machine looks when it
-//	    takes the history, and each renewal time; who has given it back, once more.
+//	    once a look has found that out, or the log itself has. A holder's machine looks each
+//	    renewal time, and when it takes the history, if it has not within that time; who has given
+//	    it back, once more.
 //	R12 Who only reads, and asks the store, is told within the lease's timeout that it has lost
 //	    what he reads, unless a writer who has not found out yet has appended a record to it: then
 //	    once somebody else means to write. Where only a record before the last one is lost, he is

@@ -314,22 +314,49 @@ func (l line) Get(
 func (l line) Put(
 	ctx context.Context, key string, body []byte, cond chunkstore.Condition,
 ) (string, error) {
+	etag, _, err := l.PutDated(ctx, key, body, cond)
+	return etag, err
+}
+
+func (l line) PutDated(
+	ctx context.Context, key string, body []byte, cond chunkstore.Condition,
+) (string, time.Time, error) {
 	body = slices.Clone(body)
 	request := "put"
 	if cond != (chunkstore.Condition{}) {
 		request = "put if"
 	}
-	return ask(ctx, l, request, key, func() (string, error) {
+	type answer struct {
+		etag string
+		at   time.Time
+	}
+	a, err := ask(ctx, l, request, key, func() (answer, error) {
 		if l.p.w.variant.lazyPacks && kindOf(key) == "pack" {
 			l.p.w.later(5*time.Second, func() { l.b.Put(ctx, key, body, cond) })
-			return "", nil
+			return answer{}, nil
 		}
 		etag, err := l.b.Put(ctx, key, body, cond)
 		if l.p.w.slow && releases(key, body) {
 			l.p.sleep(ctx, 7*time.Second) // it is stored; the answer takes long
 		}
-		return etag, err
+		return answer{etag, l.date(key)}, err
 	})
+	return a.etag, a.at, err
+}
+
+// date is the time by the clock of who answers for the store, about an object of that key: two of
+// them are less than Grace apart.
+func (l line) date(key string) time.Time {
+	switch w := l.p.w; {
+	case w.dateless:
+		return time.Time{}
+	case w.variant.datesNothing:
+		return w.began
+	}
+	h := fnv.New64a()
+	io.WriteString(h, key)
+	apart := history.Grace - 2*time.Second
+	return time.Now().Add(time.Duration(h.Sum64()%uint64(apart)) - apart/2).Truncate(time.Second)
 }
 
 // releases reports whether an object is a record that gives the history back.

@@ -54,9 +54,9 @@ type found struct {
 
 // settings are drawn from the seed.
 type settings struct {
+	clocks
 	latency  time.Duration // of a request, one way, on average
 	trouble  int           // of 100 requests, so many have some
-	drift    bool          // clocks run apart
 	machines int
 	lease    Options
 	rich     bool // transactions are interrupted, and there are pragmas
@@ -66,9 +66,15 @@ type settings struct {
 	slow     bool // answers to who gives the history back take seconds
 	mute     int  // one of so many answers to who appends a record comes after the timeout; 0: none
 	long     bool // some wait so long that records are trimmed meanwhile
-	paused   bool // machines are, and their clocks stand still meanwhile
 	cleaned  bool // machines lose the files that their processes share
 	variant  variant
+}
+
+// clocks are how they go.
+type clocks struct {
+	drift    bool // apart
+	paused   bool // machines are, and their clocks stand still meanwhile
+	dateless bool // the store does not say when it has answered
 }
 
 // manners are how those that write come to that.
@@ -88,6 +94,7 @@ type variant struct {
 	putBack       bool          // nothing: the store is put back to an older copy
 	loses         bool          // nothing: the store loses one object
 	looksNotAgain bool          // T2: a look at the checkpoint finds none that is newer
+	datesNothing  bool          // T9: the store's clock stands still
 }
 
 // takesTwo reports whether what is left out can matter only between machines.
@@ -164,7 +171,7 @@ func simulate(t *testing.T, seed int64, v variant) *world {
 		latency: []time.Duration{time.Millisecond, 20 * time.Millisecond,
 			300 * time.Millisecond}[rng.IntN(3)],
 		trouble: []int{0, 6, 16, 40}[rng.IntN(4)],
-		drift:   rng.IntN(3) == 0,
+		clocks:  clocks{drift: rng.IntN(3) == 0},
 		lease: Options{LeaseTimeout: 10 * time.Second, LeaseRenewal: 2 * time.Second,
 			LeaseLinger:    []time.Duration{time.Second, 12 * time.Second}[rng.IntN(2)],
 			Deadline:       30 * time.Second,
@@ -197,6 +204,7 @@ func simulate(t *testing.T, seed int64, v variant) *world {
 		w.told = 16
 	}
 	w.lease.History.Ahead = more.IntN(8) == 0
+	w.dateless = seed%4 == 0
 	w.favour()
 	w.live()
 	<-time.After(time.Hour) // goroutines that are idle end
@@ -221,6 +229,8 @@ func (s *settings) favour() {
 		s.drift, s.slow, s.mute, s.early = false, false, 3, true
 	case v.putBack: // so that it is known when who writes has had to look
 		s.latency, s.trouble, s.drift, s.long = time.Millisecond, 0, false, false
+	case v.datesNothing:
+		s.paused, s.long, s.dateless = true, true, false
 	case v.trustsNewFiles:
 		s.cleaned = true
 	}
