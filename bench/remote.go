@@ -252,8 +252,9 @@ func (r *remotes) others(line row) (row, error) {
 			r.report.aim(aim{What: fmt.Sprintf("remote: requests of a turn on %d machines, %s",
 				i+1, r.name), Aim: aimed, Got: single(requests), Why: "a turn is three: the " +
 				"other one's commit is got, a takeover is put, so that the other one waits from " +
-				"BEGIN IMMEDIATE on, and a commit is put, which gives the database back. The rest are checkpoints, one for 32 turns, and looks for what " +
-				"the store may have lost"})
+				"BEGIN IMMEDIATE on, and a commit is put, which gives the database back. The " +
+				"rest are checkpoints, one for 32 turns, and looks for what the store may have " +
+				"lost"})
 		}
 	}
 	took, _, err := r.asked("takeover", r.lib, remoteURI("takeover.db"), temp[0], temp[1])

@@ -63,8 +63,8 @@ type Peeker interface {
 
 // Dated is a [Bucket] that tells when the store has answered.
 type Dated interface {
-	// PutDated is Put, and returns when the store has said that it has the object, by its clock, and
-	// not before it had; zero: it has not said.
+	// PutDated is Put, and returns when the store has said that it has the object, by its clock,
+	// and not before it had; zero: it has not said.
 	PutDated(ctx context.Context, key string, body []byte, cond Condition) (
 		etag string, at time.Time, err error)
 }

@@ -206,8 +206,8 @@ func (b *bucket) Put(ctx context.Context, key string, body []byte,
 	return etag, err
 }
 
-// stored is what a Put has stored. at is the Date of its answer (RFC 9110, 6.6.1); zero: it has none,
-// or it was another request by which that is known.
+// stored is what a Put has stored. at is the Date of its answer (RFC 9110, 6.6.1); zero: it has
+// none, or it was another request by which that is known.
 type stored struct {
 	etag string
 	at   time.Time
@@ -328,14 +328,14 @@ func (b *bucket) putOnce(ctx context.Context, p putRequest) (o stored, err error
 	case errors.Is(err, chunkstore.ErrAbsent): // S3's answer to If-Match where there is no object
 		return o, fmt.Errorf("%w: %v", chunkstore.ErrConflict, err)
 	case errors.Is(err, chunkstore.ErrConflict) && r.attempts > 1:
-		return b.ownPut(ctx, p.key, p.body, err)
+		return ownPut(ctx, b, p.key, p.body, err)
 	}
 	return o, err
 }
 
 // ownPut decides about a conflict after a retry: the first attempt may have been
 // carried out and its answer lost, so that we are in conflict with ourselves.
-func (b *bucket) ownPut(ctx context.Context, key string, body []byte,
+func ownPut(ctx context.Context, b *bucket, key string, body []byte,
 	conflict error) (stored, error) {
 	present, err := b.Get(ctx, key, chunkstore.GetOptions{BytesMax: max(1, int64(len(body)))})
 	if err == nil && bytes.Equal(present.Body, body) {

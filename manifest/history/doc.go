@@ -62,14 +62,14 @@
 //	T1  The fence of a takeover from a writer that had not released is never trimmed. It has
 //	    the very number that this writer would try. Each checkpoint lists them.
 //	T2  A fence is believed, by who appended it and by whom it refuses, only after a look that
-//	    began after the fence was there, or by T9. What is read is believed, fences too, and the end of the
-//	    log is, by who is sure, and else after a look.
+//	    began after the fence was there, or by T9. What is read is believed, fences too, and the
+//	    end of the log is, by who is sure, and else after a look.
 //	T3  A checkpoint is replaced only by one with a higher number, on the condition that it is the
 //	    one that was read. One that is older than what was seen, or of another record of that
 //	    number, is replaced by nobody: the store was put back.
 //	T4  A writer believes that a record of its own is in the history if it is sure, and has not
-//	    been resumed since it last created one, or by T9; else after a look. If it was resumed on the
-//	    clock that it had, the moment of which it knows counts on: it is sure as it was.
+//	    been resumed since it last created one, or by T9; else after a look. If it was resumed on
+//	    the clock that it had, the moment of which it knows counts on: it is sure as it was.
 //	T5  Only what a checkpoint has that was put 2 x Grace ago is trimmed. So while one is sure,
 //	    nothing is trimmed that he has not read.
 //	T6  The last record that the newest checkpoint has is not trimmed: so the record before the
@@ -82,13 +82,14 @@
 //	    newest checkpoint, nothing is appended: who means to write begins another history.
 //	    If he has appended his fence before he knew, he appends one record more, which is in no
 //	    history: else nobody who has read that fence would look.
-//	T9  A writer whom the store has told, by its own clock, when it created a record of his that is
-//	    in the history, believes of the next one that he creates less than [Grace] later, by that
-//	    clock, that it is in the history, too: it was never trimmed. For what followed his record
-//	    was created after that, so that a checkpoint has it which was put later still, and it is by
-//	    the store's clock that T5 counts twice that time. So neither his own clock, nor copies of
-//	    him, nor requests that slept matter. The other [Grace] is for those who answer for the
-//	    store: their clocks may be so far apart, with the time that an answer takes.
+//	T9  A writer whom the store has told, by its own clock, when it created a record of his that
+//	    is in the history, believes of the next one that he creates less than [Grace] later, by
+//	    that clock, that it is in the history, too: its number was never trimmed. For what
+//	    followed his record was created after that, a checkpoint that has it was put later
+//	    still, and T5 counts twice that time from there, by the store's clock, too. So neither
+//	    his own clock, nor copies of him, nor requests that slept matter. The other [Grace] is
+//	    for those who answer for the store: their clocks may be so far apart, with the time that
+//	    an answer takes.
 //
 // # Where a store loses what it had
 //
@@ -110,9 +111,9 @@
 //	H4  After a fence of epoch e the history has no record of a lower epoch.
 //	H5  A reader's state is that of a prefix of the history, and only grows.
 //	H6  Who opens a history finds all that was appended before it began to.
-//	H7  None of H1 to H6 needs a lease, or a clock but the store's (T5, T9); but H6 needs one for a
-//	    reader that was open all the time and slept, and H2 one for a writer of which there are
-//	    copies.
+//	H7  None of H1 to H6 needs a lease, or a clock but the store's (T5, T9); but H6 needs one for
+//	    a reader that was open all the time and slept, and H2 one for a writer of which there
+//	    are copies.
 //
 // The simulation in sim_test.go attacks them: writers and readers that crash, sleep for any
 // time, whose answers are lost, whose requests are carried out later, or twice; and copies of

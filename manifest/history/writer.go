@@ -263,7 +263,7 @@ func (w *Writer) Settle(ctx context.Context) error {
 	}
 	began := w.reader.now()
 	there, created, at, err := w.append(ctx)
-	proved := w.proves(at)
+	proved := proves(w, at)
 	if err == nil && there && !proved && (w.pending.Fence || w.unsure()) { // T2, T4
 		var c *Checkpoint
 		if c, err = w.beyond(ctx); c != nil {
@@ -298,7 +298,7 @@ func (w *Writer) unsure() bool {
 
 // proves reports whether a record that w has created is in the history, as the store has said so at
 // that time by its clock (T9); zero: it has not, or w has not created it.
-func (w *Writer) proves(at time.Time) bool {
+func proves(w *Writer, at time.Time) bool {
 	if at.IsZero() || w.dated.IsZero() {
 		return false
 	}
@@ -332,19 +332,19 @@ func (w *Writer) advance() error {
 	return nil
 }
 
-// append asks the log to create what is pending, and reports whether it is there, and
-// whether this request has created it, and when it has, by the store's clock; zero: it is not known.
+// append asks the log to create what is pending, and reports whether it is there, and whether this
+// request has created it, and when, by the store's clock; zero: it is not known.
 func (w *Writer) append(ctx context.Context) (there, created bool, at time.Time, err error) {
 	at, err = chunkstore.AppendDated(ctx, w.reader.log, w.pending.Number, w.stored)
 	if err == nil {
 		return true, true, at, nil
 	}
-	there, err = w.refused(ctx, err)
+	there, err = refused(ctx, w, err)
 	return there, false, time.Time{}, err
 }
 
 // refused reports whether what is pending is there, where the log has answered to that with err.
-func (w *Writer) refused(ctx context.Context, err error) (there bool, _ error) {
+func refused(ctx context.Context, w *Writer, err error) (there bool, _ error) {
 	n := w.pending.Number
 	if errors.Is(err, chunkstore.ErrAbsent) { // T6: or that one was trimmed
 		c, beyondErr := w.beyond(ctx)
