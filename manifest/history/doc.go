@@ -68,8 +68,8 @@
 //	    one that was read. One that is older than what was seen, or of another record of that
 //	    number, is replaced by nobody: the store was put back.
 //	T4  A writer believes that a record of its own is in the history if it is sure, and has not
-//	    been resumed since it last created one, or by T9; else after a look. If it was resumed on
-//	    the clock that it had, the moment of which it knows counts on: it is sure as it was.
+//	    been resumed since it last created one; else after a look. If it was resumed on the
+//	    clock that it had, the moment of which it knows counts on: it is sure as it was.
 //	T5  Only what a checkpoint has that was put 2 x Grace ago is trimmed. So while one is sure,
 //	    nothing is trimmed that he has not read.
 //	T6  The last record that the newest checkpoint has is not trimmed: so the record before the
@@ -82,14 +82,14 @@
 //	    newest checkpoint, nothing is appended: who means to write begins another history.
 //	    If he has appended his fence before he knew, he appends one record more, which is in no
 //	    history: else nobody who has read that fence would look.
-//	T9  A writer whom the store has told, by its own clock, when it created a record of his that
-//	    is in the history, believes of the next one that he creates less than [Grace] later, by
-//	    that clock, that it is in the history, too: its number was never trimmed. For what
-//	    followed his record was created after that, a checkpoint that has it was put later
-//	    still, and T5 counts twice that time from there, by the store's clock, too. So neither
-//	    his own clock, nor copies of him, nor requests that slept matter. The other [Grace] is
-//	    for those who answer for the store: their clocks may be so far apart, with the time that
-//	    an answer takes.
+//	T9  A writer who is sure needs no look after his fence, if the store has told him, by its
+//	    own clock, when it created that, and, less than [Grace] before, a record of his that is
+//	    in the history: its number was never trimmed. For what followed that record was created
+//	    after it, a checkpoint that has it was put later still, and T5 counts twice that time
+//	    from there, by the store's clock, too; so that copies of him and requests that slept do
+//	    not matter. The other [Grace] is for those who answer for the store: their clocks may be
+//	    so far apart, with the time that an answer takes. His own clock may stand still, or the
+//	    store's be set back: one of the two is enough.
 //
 // # Where a store loses what it had
 //

@@ -25,8 +25,11 @@ type world struct {
 	scheduler
 	truth
 	fault fault
-	grace int    // steps; 0: there are no copies, and nobody believes in the end of the log
-	dates bool   // the store says when it has answered
+	grace int  // steps; 0: there are no copies, and nobody believes in the end of the log
+	dates bool // the store says when it has answered
+	// still: the clock of who takes the history stands still, until he has given it back. Else the
+	// store's, if it says what time it is, is set back all the time.
+	still bool
 	saves []save // of writers, for copies of them
 
 	logs map[[16]byte]map[uint64][]byte
@@ -82,7 +85,7 @@ const (
 	withoutT4
 	withoutT4Sure // a copy is sure from when it was resumed on, and not from when it was made
 	withoutT5
-	withoutT9 // the store's clock stands still
+	withoutT9 // all clocks stand still
 )
 
 type request struct {
@@ -247,7 +250,7 @@ func (w *world) catchUp(who string, next func(context.Context) (Step, error), c 
 func (w *world) reader(a *actor) {
 	ctx := context.Background()
 	for range 3 {
-		r, cp, err := Open(ctx, a, w.options())
+		r, cp, err := Open(ctx, a, w.options(a))
 		if err != nil {
 			continue
 		}
@@ -264,9 +267,9 @@ func (w *world) reader(a *actor) {
 func (w *world) writer(a *actor) {
 	ctx := context.Background()
 	for range 3 {
-		r, cp, err := Open(ctx, a, w.options())
+		r, cp, err := Open(ctx, a, w.options(a))
 		if errors.Is(err, chunkstore.ErrAbsent) {
-			_, _ = Create(ctx, a, w.options(), [16]byte{byte(a.id + 1)}, nil, "")
+			_, _ = Create(ctx, a, w.options(a), [16]byte{byte(a.id + 1)}, nil, "")
 			continue
 		} else if err != nil {
 			continue
@@ -279,6 +282,7 @@ func (w *world) writer(a *actor) {
 				break
 			}
 			w.work(a, writer, &c)
+			a.since = 0
 		}
 	}
 }
@@ -290,16 +294,17 @@ func (w *world) own(a *actor, writer *Writer, c *copyOf) bool {
 		if writer.State() == Following && !w.catchUp("writer", writer.Next, c) {
 			return false
 		}
-		a.takes = true
+		a.takes, a.since = true, w.steps
 		writer.Claim(nil)
 		w.save(writer, c)
 		err := writer.Settle(ctx)
 		a.takes = false
-		switch {
-		case err == nil:
+		if err == nil {
 			w.check("an owner", c, 0, nil)
 			return true
-		case errors.Is(err, ErrUnsettled) && a.rng.Intn(4) == 0:
+		}
+		a.since = 0
+		if errors.Is(err, ErrUnsettled) && a.rng.Intn(4) == 0 {
 			writer.Abandon()
 		}
 	}
@@ -395,24 +400,29 @@ func (w *world) resume(a *actor, saved Saved) (*Writer, error) {
 	if w.fault == withoutT4Sure {
 		saved.Sure, saved.Doubt = time.Duration(w.steps), false
 	} else if a.rng.Intn(2) == 0 {
-		return Resume(a, w.options(), saved)
+		return Resume(a, w.options(a), saved)
 	}
-	return ResumeSure(a, w.options(), saved)
+	return ResumeSure(a, w.options(a), saved)
 }
 
-func (w *world) options() Options {
-	return Options{
-		Grace: time.Duration(w.grace), Now: func() time.Duration { return time.Duration(w.steps) },
-	}
+func (w *world) options(a *actor) Options {
+	return Options{Grace: time.Duration(w.grace), Now: func() time.Duration {
+		if w.still && a.since > 0 {
+			return time.Duration(a.since)
+		}
+		return time.Duration(w.steps)
+	}}
 }
 
 // simulate runs one schedule, and returns what it has found.
 func simulate(seed int64, f fault) *world {
 	w := &world{fault: f, logs: map[[16]byte]map[uint64][]byte{}, refused: map[uint64]bool{},
-		dates: seed%2 == 0}
+		dates: seed%2 == 0, still: seed%4 == 0}
 	w.rng, w.deaf = rand.New(rand.NewSource(seed)), map[int]int{}
 	if w.rng.Intn(2) == 0 {
 		w.grace = 1 + w.rng.Intn(60)
+	}
+	if w.grace > 0 && !w.still {
 		w.run(w.writer, w.heir, w.reader, w.writer, w.heir)
 	} else {
 		w.run(w.writer, w.writer, w.reader, w.writer)

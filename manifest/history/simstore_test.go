@@ -18,6 +18,7 @@ type actor struct {
 	id    int
 	rng   *rand.Rand
 	takes bool // a takeover is under way
+	since int  // in which step one began of a history that is its; 0: none is
 	asks  bool // an Append is
 	read  bool // the last Read found records
 }
@@ -136,8 +137,8 @@ func (w *world) date() time.Time {
 	switch {
 	case !w.dates:
 		return time.Time{}
-	case w.fault == withoutT9:
-		return time.Unix(1, 0)
+	case w.fault == withoutT9, !w.still:
+		return time.Unix(1, int64(w.steps%7))
 	}
 	off := 0
 	if w.grace > 1 {

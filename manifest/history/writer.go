@@ -263,8 +263,8 @@ func (w *Writer) Settle(ctx context.Context) error {
 	}
 	began := w.reader.now()
 	there, created, at, err := w.append(ctx)
-	proved := proves(w, at)
-	if err == nil && there && !proved && (w.pending.Fence || w.unsure()) { // T2, T4
+	proved := proves(w, at) && !w.unsure()
+	if err == nil && there && (w.unsure() || w.pending.Fence && !proved) { // T2, T4, T9
 		var c *Checkpoint
 		if c, err = w.beyond(ctx); c != nil {
 			err = ErrBehind
@@ -296,7 +296,7 @@ func (w *Writer) unsure() bool {
 	return w.doubt || r.grace > 0 && r.now()-r.sure >= r.grace
 }
 
-// proves reports whether a record that w has created is in the history, as the store has said so at
+// proves reports whether a fence that w has created is in the history, as the store has said so at
 // that time by its clock (T9); zero: it has not, or w has not created it.
 func proves(w *Writer, at time.Time) bool {
 	if at.IsZero() || w.dated.IsZero() {

@@ -347,11 +347,8 @@ func (l line) PutDated(
 // date is the time by the clock of who answers for the store, about an object of that key: two of
 // them are less than Grace apart.
 func (l line) date(key string) time.Time {
-	switch w := l.p.w; {
-	case w.dateless:
+	if l.p.w.dateless {
 		return time.Time{}
-	case w.variant.datesNothing:
-		return w.began
 	}
 	h := fnv.New64a()
 	io.WriteString(h, key)

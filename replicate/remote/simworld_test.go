@@ -94,7 +94,6 @@ type variant struct {
 	putBack       bool          // nothing: the store is put back to an older copy
 	loses         bool          // nothing: the store loses one object
 	looksNotAgain bool          // T2: a look at the checkpoint finds none that is newer
-	datesNothing  bool          // T9: the store's clock stands still
 }
 
 // takesTwo reports whether what is left out can matter only between machines.
@@ -229,8 +228,6 @@ func (s *settings) favour() {
 		s.drift, s.slow, s.mute, s.early = false, false, 3, true
 	case v.putBack: // so that it is known when who writes has had to look
 		s.latency, s.trouble, s.drift, s.long = time.Millisecond, 0, false, false
-	case v.datesNothing:
-		s.paused, s.long, s.dateless = true, true, false
 	case v.trustsNewFiles:
 		s.cleaned = true
 	}
