@@ -122,6 +122,25 @@ func holder(h *remote.Hold) string {
 	return h.Owner.String()
 }
 
+// holds says who holds it, as a line before a question.
+func holds(h *remote.Hold) string {
+	return fmt.Sprintf("%s holds it; its last sign of life was %s.\n", oneLine(holder(h)),
+		humanize.Time(h.Sign()))
+}
+
+// confirm asks the user, and fails unless he says yes; or with refusal if there is nobody to ask.
+func confirm(question, refusal string) error {
+	if !isTerminal(os.Stdin) || !isTerminal(os.Stderr) {
+		return errors.New(refusal)
+	}
+	fmt.Fprint(os.Stderr, question+" [y/N] ")
+	answer, _ := bufio.NewReader(os.Stdin).ReadString('\n')
+	if a := strings.ToLower(strings.TrimSpace(answer)); a != "y" && a != "yes" {
+		return errors.New("nothing was done")
+	}
+	return nil
+}
+
 func (d inStore) printHold(h *remote.Hold, asJSON bool) error {
 	if asJSON {
 		return printJSON(d.json(h))
@@ -174,16 +193,10 @@ func (d inStore) breakLock(ctx context.Context, force, asJSON bool) error {
 		return d.explain(ctx, d.locator(), err)
 	}
 	if h.Held && !force {
-		if !isTerminal(os.Stdin) || !isTerminal(os.Stderr) {
-			return fmt.Errorf("%s holds it: what he has not committed will be lost "+
-				"(--force takes it)", holder(h))
-		}
-		fmt.Fprintf(os.Stderr, "%s holds it; its last sign of life was %s.\n"+
-			"What it has not committed will be lost. Take it? [y/N] ", oneLine(holder(h)),
-			humanize.Time(h.Sign()))
-		answer, _ := bufio.NewReader(os.Stdin).ReadString('\n')
-		if a := strings.ToLower(strings.TrimSpace(answer)); a != "y" && a != "yes" {
-			return errors.New("nothing was done")
+		err := confirm(holds(h)+"What it has not committed will be lost. Take it?",
+			holder(h)+" holds it: what he has not committed will be lost (--force takes it)")
+		if err != nil {
+			return err
 		}
 	}
 	if h, err = remote.Break(ctx, d.target(), d.key(), d.owner()); err != nil {

@@ -201,7 +201,7 @@ stands before a file's path.`,
 		syncCommand(g), restoreCommand(g), flushCommand(g), lsCommand(g),
 		manifestCommand(g), manifestNameCommand(g), versionsCommand(g), verifyCommand(g),
 		gcCommand(g), shellCommand(g), replicaCommand(g),
-		createCommand(g), importCommand(g), exportCommand(g), lockCommand(g),
+		createCommand(g), importCommand(g), exportCommand(g), lockCommand(g), rmCommand(g),
 		configCommand(g), keyCommand(g), doctorCommand(g), versionCommand(), manCommand(),
 	)
 	refuseUnknown(root)

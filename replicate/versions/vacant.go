@@ -22,23 +22,31 @@ func Vacant(ctx context.Context, t *chunkstore.Target, key string) error {
 	if err != nil {
 		return err
 	}
-	var left *Kept
+	left, err := LastSign(ctx, t, key, all)
+	if left == nil || err != nil {
+		return err
+	}
+	return fmt.Errorf("%w: versions of it are there, the newest checkpoint of %s. verneuilctl "+
+		"versions lists them, and verneuilctl import with --version-id and --replace makes one "+
+		"the newest again", ErrManifestLost, left.Stored.UTC().Format(time.DateTime))
+}
+
+// LastSign returns the newest of the checkpoints that t keeps of a database by which [Vacant] knows
+// that it was there; nil: none of them is.
+func LastSign(
+	ctx context.Context, t *chunkstore.Target, key string, all []Kept,
+) (left *Kept, err error) {
 	for _, kept := range all {
 		if left != nil && !kept.Stored.After(left.Stored) {
 			continue
 		}
 		if there, err := holds(ctx, t, key, kept.ID); err != nil {
-			return err
+			return nil, err
 		} else if there {
 			left = &kept
 		}
 	}
-	if left == nil {
-		return nil
-	}
-	return fmt.Errorf("%w: versions of it are there, the newest checkpoint of %s. verneuilctl "+
-		"versions lists them, and verneuilctl import with --version-id and --replace makes one "+
-		"the newest again", ErrManifestLost, left.Stored.UTC().Format(time.DateTime))
+	return left, nil
 }
 
 // holds reports whether a checkpoint that is kept is one of a database that was there: it is also

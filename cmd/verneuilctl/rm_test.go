@@ -1,0 +1,49 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestStoreRemoved: a database is removed only if that is said, also from who holds it, and he is
+// told; nobody finds it, and there may be another one of its name.
+func TestStoreRemoved(t *testing.T) {
+	lib := library(t)
+	for name, of := range map[string]func(*testing.T) *site{"dir": dirSite, "s3": minioSite} {
+		t.Run(name, func(t *testing.T) {
+			s := of(t).withStores()
+			const uri = "file:///s/x.db"
+			s.ctl("import", s.database("y.db", 100_000), uri)
+			s.ctl("create", "file:///s/other.db")
+			s.ctl("verify", "--drill", uri)
+			holder := startShell(t, nil, ctlCommand("-c", s.config(), "shell", uri, "--vfs", lib))
+			holder.ask("BEGIN IMMEDIATE; CREATE TABLE held(x);")
+			who := fmt.Sprintf("pid %d on %s", holder.command.Process.Pid, hostname)
+			s.refuse(1, []string{who, "--force"}, "rm", uri)
+			s.refuse(1, []string{"not found", "/x.db"}, "rm", "file:///s/none.db")
+			s.refuse(1, []string{"not found", "/x.db"}, "rm", "--force", "file:///s/none.db")
+			s.ctl("rm", "--force", uri)
+			if said := strings.Join(holder.ask("COMMIT;"), "\n"); !strings.Contains(said,
+				"taken the database over") {
+				t.Errorf("the holder is told %q", said)
+			}
+			for _, args := range [][]string{{"rm", "--force", uri},
+				{"export", uri, s.path("out")}, {"lock", "info", uri}} {
+				s.refuse(1, []string{"x.db"}, args...)
+			}
+			list := s.ctl("ls", "file:///s")
+			if strings.Contains(list, "x.db") || !strings.Contains(list, "other.db") {
+				t.Errorf("ls: %s", list)
+			}
+			s.ctl("verify", "--store", "s", "--read")
+			s.ctl("create", uri)
+			shell := startShell(t, nil, ctlCommand("-c", s.config(), "shell", uri, "--vfs", lib))
+			got := shell.ask("CREATE TABLE t(x); INSERT INTO t VALUES(7); SELECT * FROM t;")
+			if !slices.Equal(got, []string{"7"}) {
+				t.Errorf("a new one of that name: %q", got)
+			}
+		})
+	}
+}

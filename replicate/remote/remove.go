@@ -1,0 +1,136 @@
+package remote
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"verneuil/chunkstore"
+	"verneuil/manifest"
+	"verneuil/manifest/history"
+	"verneuil/replicate/versions"
+)
+
+// removers is how many objects are removed at a time.
+const removers = 16
+
+// Remove removes the database whose manifest has that key from t, with all its versions, in the
+// name of owner, also from who holds it: what he has not committed is lost, and he is told that it
+// is not there any more, as are those who read it. What only it has named is garbage from then on,
+// which gc collects; and so is the last record of each history, by which the store refuses the one
+// that the holder would append. An error leaves some of it: then Remove goes on where it has ended.
+// It fails with [chunkstore.ErrAbsent] if there is nothing of it.
+//
+// The history is taken first, so that nobody appends to what is on its way out. Then the manifest
+// goes: who opens the database, or looks at it, finds from there on that it is gone. A checkpoint
+// that says that there was one ([versions.Vacant]) goes last, so that nobody makes a new one while
+// some is left, and that it is known what is left.
+func Remove(
+	ctx context.Context, t *chunkstore.Target, key string, owner manifest.Owner,
+) error {
+	kept, err := versions.ListKept(ctx, t, key)
+	if err != nil {
+		return err
+	}
+	var lineages [][16]byte
+	for _, k := range kept {
+		lineages = append(lineages, k.Lineage)
+	}
+	at, err := seize(ctx, t, key, owner)
+	gone := errors.Is(err, chunkstore.ErrAbsent)
+	switch {
+	case gone && len(kept) == 0:
+		return err
+	case err != nil && !gone && !chunkstore.IsFault(err): // what is damaged can be read by nobody
+		return err
+	}
+	lineages = append(lineages, at.Lineage)
+	slices.SortFunc(lineages, func(a, b [16]byte) int { return bytes.Compare(a[:], b[:]) })
+	lineages = slices.Compact(lineages)
+	if err := t.Manifests.Delete(ctx, key); err != nil {
+		return fmt.Errorf("remove the manifest: %w", err)
+	}
+	rest := []string{versions.LeaseKey(key), versions.WantKey(key)}
+	var first []string // records, by which a checkpoint says so
+	for _, lineage := range lineages {
+		var records []string
+		err := t.Chunks.List(ctx, fmt.Sprintf("%s%x-", chunkstore.LogKeyPrefix, lineage),
+			func(o chunkstore.Object) bool {
+				records = append(records, o.Key)
+				return true
+			})
+		if err != nil {
+			return err
+		}
+		if len(records) == 0 {
+			continue
+		}
+		records = records[:len(records)-1]
+		if len(records) > 0 && records[0] == chunkstore.RecordKey(versions.LogName(lineage), 1) {
+			first, records = append(first, records[0]), records[1:]
+		}
+		rest = append(rest, records...)
+	}
+	last, err := versions.LastSign(ctx, t, key, kept)
+	if err != nil {
+		return err
+	}
+	var sign []string
+	for _, k := range kept {
+		if last != nil && k.ID == last.ID {
+			sign = append(sign, versions.KeptKey(key, k.ID))
+		} else {
+			rest = append(rest, versions.KeptKey(key, k.ID))
+		}
+	}
+	for _, keys := range [][]string{rest, sign, first} {
+		if err := remove(ctx, t.Chunks, keys); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// seize takes the database's history, for good, and returns where it stood then. A manifest that is
+// in no history is nobody's.
+func seize(
+	ctx context.Context, t *chunkstore.Target, key string, owner manifest.Owner,
+) (at history.Position, err error) {
+	body, err := owner.Encode()
+	if err != nil {
+		return at, err
+	}
+	f, err := versions.OpenNewest(ctx, t, key)
+	if err != nil {
+		return at, err
+	}
+	for range breakTries {
+		if at = f.Newest().At; at.Lineage == [16]byte{} {
+			return at, nil
+		}
+		err = history.NewWriter(f.Clone().Reader()).Take(ctx, body)
+		if err == nil {
+			return at, nil
+		} else if !errors.Is(err, history.ErrBehind) && !errors.Is(err, history.ErrUnsettled) {
+			return at, err
+		}
+		if _, err := f.Next(ctx); err != nil {
+			return at, err
+		}
+	}
+	return at, fmt.Errorf("it was not taken: %w", err)
+}
+
+// remove removes objects, several at a time.
+func remove(ctx context.Context, b chunkstore.Bucket, keys []string) error {
+	group, each := errgroup.WithContext(ctx)
+	group.SetLimit(removers)
+	for _, k := range keys {
+		group.Go(func() error { return b.Delete(each, k) })
+	}
+	return group.Wait()
+}
