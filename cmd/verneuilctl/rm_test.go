@@ -5,13 +5,27 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"verneuil/test/cephtest"
 )
+
+// radosSite is a site whose target is a namespace of a cluster.
+func radosSite(t *testing.T) *site {
+	c := cephtest.Shared(t)
+	c.Setenv(t, "")
+	s := dirSite(t)
+	s.target = map[string]any{"rados": map[string]any{"pool": cephtest.Pool,
+		"namespace": c.Namespace()}}
+	return s
+}
 
 // TestStoreRemoved: a database is removed only if that is said, also from who holds it, and he is
 // told; nobody finds it, and there may be another one of its name.
 func TestStoreRemoved(t *testing.T) {
 	lib := library(t)
-	for name, of := range map[string]func(*testing.T) *site{"dir": dirSite, "s3": minioSite} {
+	for name, of := range map[string]func(*testing.T) *site{
+		"dir": dirSite, "s3": minioSite, "rados": radosSite,
+	} {
 		t.Run(name, func(t *testing.T) {
 			s := of(t).withStores()
 			const uri = "file:///s/x.db"
@@ -22,8 +36,8 @@ func TestStoreRemoved(t *testing.T) {
 			holder.ask("BEGIN IMMEDIATE; CREATE TABLE held(x);")
 			who := fmt.Sprintf("pid %d on %s", holder.command.Process.Pid, hostname)
 			s.refuse(1, []string{who, "--force"}, "rm", uri)
-			s.refuse(1, []string{"not found", "/x.db"}, "rm", "file:///s/none.db")
-			s.refuse(1, []string{"not found", "/x.db"}, "rm", "--force", "file:///s/none.db")
+			s.refuse(1, []string{"none.db", "there is", "/x.db"}, "rm", "file:///s/none.db")
+			s.refuse(1, []string{"none.db", "there is", "/x.db"}, "rm", "--force", "file:///s/none.db")
 			s.ctl("rm", "--force", uri)
 			if said := strings.Join(holder.ask("COMMIT;"), "\n"); !strings.Contains(said,
 				"taken the database over") {
