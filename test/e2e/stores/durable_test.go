@@ -93,8 +93,11 @@ func TestDurableBlocksNobody(t *testing.T) {
 			s := harness.S3Site(t, proxy.URL)
 			s.Configure(rarely)
 			other := s.Written("a.db", journal)
-			other.Must(".timeout 20000") // a commit is seen a moment before its lock is given back
 			shell := s.Shell("a.db")
+			// A commit is seen a moment before its lock is given back, and waits for who reads.
+			// (.open has forgotten the one of the harness.)
+			other.Must(".timeout 1200000")
+			shell.Must(".timeout 1200000")
 			shell.Want("pragma verneuil_durable=on;", "on")
 			shell.Must("insert into t(b) values('before');")
 			shell.Want("pragma verneuil_durable_outcome;", "stored")
