@@ -62,7 +62,13 @@ CEPH := $(TOOLS)/ceph
 # sqlite3ext.h comes from the go-sqlite3 module. The directory is known only once
 # the modules are downloaded, hence a recursive variable that asks when used.
 SQLITE_HEADERS = $(shell $(GO) list -m -f '{{.Dir}}' github.com/mattn/go-sqlite3)
-CGO            = CGO_ENABLED=1 CC="$(CC)" CGO_CFLAGS="-O2 -g -I$(SQLITE_HEADERS)"
+
+# Go compiles a package again for other flags. So what is shipped, vet, tests, their programs and those
+# of go run have the same ones. The race detector has others: SQLite at -O1, in half the time. No -g:
+# what is shipped is stripped.
+PLAIN = GOFLAGS="$(strip $(GOFLAGS) -trimpath -buildmode=pie)"
+CGO   = CGO_ENABLED=1 CC="$(CC)" CGO_CFLAGS="-O2 -I$(SQLITE_HEADERS)" $(PLAIN)
+RACE  = $(subst -O2,-O1,$(CGO)) GORACE=atexit_sleep_ms=10 $(GO) test -race -buildmode=exe -trimpath=false
 
 # golazy.ld: the Go runtime starts at the first replicated open, not at load.
 # exports.map: the entry point and the public C API, nothing else.
@@ -172,19 +178,21 @@ check-c: modules
 
 # -timeout: a busy machine is slow, and no failure; what hangs is ended by bounds of its own.
 # -count=1: go test's cache does not see that the library or the tool changed.
-# What takes one call after another is run whole without the race detector (test/crash).
+# The tests in test/ run what make has built: the race detector would look at them, and at nothing of
+# ours. What takes one call after another is run whole without it (test/crash).
 # -vet=off: make check has looked at all. atexit_sleep_ms: each process that has the detector would
 # wait a second before it ends. More packages at once than there are processors, as many tests wait,
 # and the longest ones first.
 # What failed is told again at the end, with the stacks of the tests that hung.
 AT_ONCE := $(shell echo $$(($$(nproc) * 3 / 2)))
-LONG := ./test/e2e/stores ./test/e2e/hosts ./replicate ./test/e2e/... ./cgo
+UNIT := -vet=off -count=1 -p $(AT_ONCE) -timeout 40m
 unit: SHELL := bash
 unit: modules
 	@mkdir -p $(BUILD)
 	@set -o pipefail; { \
-	  $(TEST_ENV) $(CGO) GORACE=atexit_sleep_ms=10 $(GO) test -race -vet=off -count=1 -p $(AT_ONCE) -timeout 40m $(LONG) ./... && \
-	  $(TEST_ENV) $(CGO) $(GO) test -vet=off -count=1 -timeout 30m -run 'TestSimulation|TestR7|(ByNthCall|BySeed)$$' ./replicate/remote \
+	  $(TEST_ENV) $(CGO) $(GO) test $(UNIT) ./test/e2e/stores ./test/e2e/hosts ./test/e2e/... ./test/... && \
+	  $(TEST_ENV) $(RACE) $(UNIT) ./replicate ./cgo $$($(GO) list ./... | grep -v /test/) && \
+	  $(TEST_ENV) $(CGO) $(GO) test $(UNIT) -run 'TestSimulation|TestR7|(ByNthCall|BySeed)$$' ./replicate/remote \
 	    $$(grep -lr --include=*_test.go -E 'crash\.(Calls|Seeds)' . | xargs -n 1 dirname | sort -u); \
 	} 2>&1 | tee $(BUILD)/unit.log || { awk -f test/failures.awk $(BUILD)/unit.log; exit 1; }
 
@@ -349,11 +357,11 @@ sqlite-programs:
 
 # The subsets of test/sqlite/item.go, in about two minutes, and remote.go, in one.
 sqlite-short: all
-	$(TEST_ENV) $(GO) run ./test/sqlite -programs $(TOOLS)/sqlite-test -short -timeout 2m
-	$(TEST_ENV) $(GO) run ./test/sqlite -programs $(TOOLS)/sqlite-test -short -remote -timeout 2m
+	$(TEST_ENV) $(CGO) $(GO) run ./test/sqlite -programs $(TOOLS)/sqlite-test -short -timeout 2m
+	$(TEST_ENV) $(CGO) $(GO) run ./test/sqlite -programs $(TOOLS)/sqlite-test -short -remote -timeout 2m
 
 sqlite-test: all needs ## SQLite's own tests with our VFS and with stock, compared, more than an hour; SQLITE_TEST='-only REGEXP -v', or -remote
-	$(TEST_ENV) $(GO) run ./test/sqlite -programs $(TOOLS)/sqlite-test $(SQLITE_TEST)
+	$(TEST_ENV) $(CGO) $(GO) run ./test/sqlite -programs $(TOOLS)/sqlite-test $(SQLITE_TEST)
 
 # What is made of the definitions of commands: manual pages, and completions of three shells.
 ctl-files: ctl
@@ -374,10 +382,10 @@ install: all ctl-files ## into PREFIX (/usr/local): verneuilctl, libverneuil_vfs
 
 dist-files: all ctl-files
 	@rm -rf $(BUILD)/dist
-	SOURCE_DATE_EPOCH=$(SOURCE_DATE) $(GO) run ./cmd/dist -root $(CURDIR) -build $(BUILD) -out $(BUILD)/dist
+	SOURCE_DATE_EPOCH=$(SOURCE_DATE) $(CGO) $(GO) run ./cmd/dist -root $(CURDIR) -build $(BUILD) -out $(BUILD)/dist
 
 dist: dist-files container-tools ## packages (tarball, pip, npm, Debian, container) into build/dist, each installed and used by a test
-	$(TEST_ENV) VERNEUIL_DIST_LONG=1 $(GO) test -count=1 -timeout 30m ./test/dist
+	$(TEST_ENV) VERNEUIL_DIST_LONG=1 $(CGO) $(GO) test -count=1 -timeout 30m ./test/dist
 
 # For the container's recipe, which make test leaves alone: it takes minutes.
 .PHONY: container-tools
@@ -390,7 +398,7 @@ container-tools:
 CONTAINER_TOOLS := podman runc debootstrap
 
 # Cross-built; the tests of what differs on a processor, and of the packages' files, under qemu.
-ARM64_CGO = CGO_ENABLED=1 GOARCH=arm64 CC=aarch64-linux-gnu-gcc CGO_CFLAGS="-O2 -g -I$(SQLITE_HEADERS)"
+ARM64_CGO = CGO_ENABLED=1 GOARCH=arm64 CC=aarch64-linux-gnu-gcc CGO_CFLAGS="-O2 -I$(SQLITE_HEADERS)"
 arm64: modules ctl-files ## packages for arm64, cross-built into build/arm64/dist, and tried under qemu
 	@for tool in aarch64-linux-gnu-gcc qemu-aarch64-static; do command -v $$tool >/dev/null || { \
 	  echo "needs $$tool (Debian: apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static)" >&2; exit 1; }; done
@@ -399,8 +407,8 @@ arm64: modules ctl-files ## packages for arm64, cross-built into build/arm64/dis
 	$(ARM64_CGO) $(GO) build -buildmode=pie -trimpath -ldflags "-s -w -X main.commit=$(COMMIT)" -o $(BUILD)/arm64/verneuilctl ./cmd/verneuilctl
 	@rm -f $(BUILD)/arm64/libverneuil_vfs.h
 	@$(MAKE) --no-print-directory recorder preload CC=aarch64-linux-gnu-gcc BUILD=$(BUILD)/arm64
-	SOURCE_DATE_EPOCH=$(SOURCE_DATE) $(GO) run ./cmd/dist -root $(CURDIR) -build $(BUILD)/arm64 -out $(BUILD)/arm64/dist
-	$(TEST_ENV) VERNEUIL_ARM64=$(BUILD)/arm64 $(CGO) $(GO) test -count=1 -timeout 30m -run 'TestArm64|TestChecksumForms' ./test/dist ./cgo
+	SOURCE_DATE_EPOCH=$(SOURCE_DATE) $(CGO) $(GO) run ./cmd/dist -root $(CURDIR) -build $(BUILD)/arm64 -out $(BUILD)/arm64/dist
+	$(TEST_ENV) VERNEUIL_ARM64=$(BUILD)/arm64 $(CGO) $(GO) test -vet=off -count=1 -timeout 30m -run 'TestArm64|TestChecksumForms' ./test/dist ./cgo
 
 # Go's runtime interrupts threads by signals, which qemu delivers late: asyncpreemptoff. Left out: what
 # starts itself again, which a kernel without binfmt_misc does not do for another processor; what starts
@@ -456,9 +464,9 @@ musl: modules ## the recorder for musl, and a static verneuilctl, into build/mus
 	@mkdir -p $(BUILD)/musl
 	musl-gcc -std=gnu11 -O2 -fPIC -shared -fvisibility=hidden -s -I"$(SQLITE_HEADERS)" -Icgo $(MUSL_HEADERS) -o $(BUILD)/musl/libverneuil_recorder.so \
 	  $(RECORDER_C) -Wl,--version-script=cmd/libverneuil_recorder/exports.map,-z,nodelete,-z,defs -lpthread
-	CGO_ENABLED=1 CC=musl-gcc CGO_CFLAGS="-O2 -g -I$(SQLITE_HEADERS) $(MUSL_HEADERS)" $(GO) build -tags netgo,osusergo -trimpath \
+	CGO_ENABLED=1 CC=musl-gcc CGO_CFLAGS="-O2 -I$(SQLITE_HEADERS) $(MUSL_HEADERS)" $(GO) build -tags netgo,osusergo -trimpath \
 	  -ldflags "-s -w -X main.commit=$(COMMIT) -linkmode external -extldflags -static" -o $(BUILD)/musl/verneuilctl ./cmd/verneuilctl
-	$(TEST_ENV) VERNEUIL_MUSL=$(BUILD)/musl $(GO) test -count=1 -timeout 20m -run TestMusl ./test/dist
+	$(TEST_ENV) VERNEUIL_MUSL=$(BUILD)/musl $(CGO) $(GO) test -vet=off -count=1 -timeout 20m -run TestMusl ./test/dist
 
 clean: ## remove build/
 	rm -rf $(BUILD)

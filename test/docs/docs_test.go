@@ -195,7 +195,7 @@ func (e *example) run(argv ...string) string {
 	command := exec.CommandContext(e.Context(), argv[0], argv[1:]...)
 	command.Dir = e.dir
 	command.Env = append(os.Environ(), "VERNEUIL_CONFIG=@"+e.config, "CGO_ENABLED=1",
-		"GOFLAGS=-mod=mod",
+		"GOFLAGS=-mod=mod "+os.Getenv("GOFLAGS"),
 		"NODE_PATH="+os.Getenv("VERNEUIL_NODE")+"/node_modules")
 	out, err := command.CombinedOutput()
 	if err != nil {
