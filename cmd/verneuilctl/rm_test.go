@@ -37,7 +37,8 @@ func TestStoreRemoved(t *testing.T) {
 			who := fmt.Sprintf("pid %d on %s", holder.command.Process.Pid, hostname)
 			s.refuse(1, []string{who, "--force"}, "rm", uri)
 			s.refuse(1, []string{"none.db", "there is", "/x.db"}, "rm", "file:///s/none.db")
-			s.refuse(1, []string{"none.db", "there is", "/x.db"}, "rm", "--force", "file:///s/none.db")
+			s.refuse(1, []string{"none.db", "there is", "/x.db"}, "rm", "--force",
+				"file:///s/none.db")
 			s.ctl("rm", "--force", uri)
 			if said := strings.Join(holder.ask("COMMIT;"), "\n"); !strings.Contains(said,
 				"taken the database over") {
