@@ -72,7 +72,7 @@ RACE  = $(subst -O2,-O1,$(CGO)) GORACE=atexit_sleep_ms=10 $(GO) test -race -buil
 
 # golazy.ld: the Go runtime starts at the first replicated open, not at load.
 # exports.map: the entry point and the public C API, nothing else.
-# --wrap: what C calls of Go runs on threads of ours, and Go waits for threads (cgo/gort_threads.c).
+# --wrap: what C calls of Go runs on Go's threads (cgo/gort_calls.c), which Go waits for (cgo/gort_threads.c).
 LINK = -s -w '-extldflags=-Wl,-T,$(CURDIR)/cgo/golazy.ld,--version-script=$(CURDIR)/cgo/exports.map,--wrap=crosscall2,--wrap=pthread_create'
 
 # What verneuilctl version says it was built from; empty outside of a checkout.

@@ -48,9 +48,6 @@ func guard(what string) {
 	}
 }
 
-//export goReady
-func goReady() {}
-
 // settings are asked for by every thread that opens a database before the first of them
 // has an answer.
 var settings = sync.OnceValue(func() vfs.Settings {

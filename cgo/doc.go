@@ -32,8 +32,8 @@
 // # Go in a host that is not a Go program
 //
 // Go starts with the first database that needs it, and runs only on threads of ours
-// (gort_threads.c), while the host's threads wait in C. What the start changes in the host is put
-// back (gort_signals.c, gort_limits.c).
+// (gort_threads.c), while the host's threads wait in C (gort_calls.c). What the start changes in
+// the host is put back (gort_signals.c, gort_limits.c).
 //
 // These threads have a table of descriptors of their own (descriptors.c). A host may close all of
 // its descriptors, or pass them to a child: none of ours is among them. If one of the host's

@@ -1,6 +1,7 @@
 /*
-** Threads of ours, in a host that is not a Go program: on them the Go runtime is started,
-** and on them run the Go functions that C calls, while the host's thread waits in C.
+** Threads of ours, in a host that is not a Go program: on one of them the Go runtime is started,
+** and so all of Go's are made by ours. What the host's threads call of Go runs there, too
+** (gort_calls.c).
 **
 ** So Go has no part of the host's threads. A thread that has called Go itself keeps a
 ** small signal stack of the runtime's, which the host's handlers then run on, as the
@@ -8,15 +9,12 @@
 ** whatever that needs, on a goroutine's stack of some KB. Both write over Go's heap. Nor do
 ** writes by us raise SIGPIPE or SIGXFSZ in the host: here they are blocked, like all others.
 **
-** Every exported function's C part calls crosscall2 (_cgo_export.c), and the linker's
-** --wrap=crosscall2 has it call this file. Linked without that, into a Go program, whose
-** threads are Go's own, nothing here is used.
-**
 ** The runtime makes a thread when one of its own waits for a file, and ends the process if
 ** it cannot: when the user's processes, or the control group's, are as many as may be, by
 ** whomever. So --wrap=pthread_create has it wait instead. Spare threads of ours help out; when
 ** there is none left Go stalls, in part or, from its next garbage collection, as a whole. Then
-** calls to it are given up where the caller can bear that.
+** calls to it are given up where the caller can bear that. Linked without that, into a Go program,
+** whose threads are Go's own, nothing here is used.
 **
 ** All of them have a table of descriptors of their own (descriptors.c): a thread inherits it
 ** from the one that makes it, so that only the first is made by a thread of the host's.
@@ -40,11 +38,10 @@
 /* Threads that wait for work from the beginning. */
 #define SPARE_THREADS 4
 
-/* How long the runtime may wait for a thread until it is stalled, how often it tries to
-** make one, and how often somebody who waits for it looks whether it is. */
+/* How long the runtime may wait for a thread until it is stalled, and how often it tries to
+** make one. */
 #define STALL_MS 2000
 #define RETRY_MS 10
-#define LOOK_MS 200
 
 typedef struct Job Job;
 struct Job {
@@ -52,7 +49,7 @@ struct Job {
   void (*xRun)(void *);
   void *pArg;
   int done;
-  int isOrphan; /* nobody waits for it any more: free it */
+  int isOrphan; /* nobody waits for it: free it */
   pthread_cond_t finished;
 };
 
@@ -65,7 +62,6 @@ static int nThread;                     /* threads that do, or will when they ar
 static _Atomic int nWanting;            /* threads that Go waits for */
 static _Atomic int64_t wantedSince;     /* in ms, since when it does */
 static _Thread_local int isOurs;
-static _Thread_local int isImpatient;
 
 extern int __real_pthread_create(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *) __attribute__((weak));
 
@@ -75,11 +71,7 @@ int threadsStalled(void) {
   return atomic_load_explicit(&nWanting, memory_order_relaxed) && milliseconds(CLOCK_MONOTONIC) - wantedSince > STALL_MS;
 }
 
-int threadsImpatient(int yes) {
-  int was = isImpatient;
-  isImpatient = yes;
-  return was;
-}
+int threadIsOurs(void) { return isOurs; }
 
 static int hireLocked(void *(*xServe)(void *));
 
@@ -127,83 +119,27 @@ static void queueLocked(Job *p) {
   pthread_cond_signal(&work);
 }
 
-/* Waits until the job may have been done, at most for LOOK_MS. */
-static void lookLocked(Job *p) {
-  int64_t next = milliseconds(CLOCK_REALTIME) + LOOK_MS;
-  struct timespec t = {next / 1000, next % 1000 * 1000000};
-  pthread_cond_timedwait(&p->finished, &mu, &t);
-}
-
 /* What a thread of ours has to say goes through one that has the host's stderr. */
 static int sayForOurs(const char *z, size_t n) {
   if (isOurs) descriptorsSay(z, n);
   return isOurs;
 }
 
-/* Has a job done. 0: it was not, as there is no thread, or because it was given up: then
-** it is an orphan. */
-static int employ(Job *p, int mayGiveUp) {
+int onOurThread(void (*xRun)(void *), void *pArg) {
+  Job job = {.xRun = xRun, .pArg = pArg, .finished = PTHREAD_COND_INITIALIZER};
   int state;
-  pthread_cond_init(&p->finished, 0);
   pthread_mutex_lock(&mu);
   if (!nThread && (descriptorsScribe() || !hireLocked(serveFirst))) {
     pthread_mutex_unlock(&mu);
     return 0;
   }
   logThrough(sayForOurs);
-  queueLocked(p);
-  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state); /* the job may be on this stack */
-  while (!p->done && !(mayGiveUp && threadsStalled())) {
-    if (mayGiveUp) lookLocked(p);
-    else pthread_cond_wait(&p->finished, &mu);
-  }
+  queueLocked(&job);
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state); /* the job is on this stack */
+  while (!job.done) pthread_cond_wait(&job.finished, &mu);
   pthread_setcancelstate(state, 0);
-  int done = p->done;
-  p->isOrphan = !done;
   pthread_mutex_unlock(&mu);
-  return done;
-}
-
-int onOurThread(void (*xRun)(void *), void *pArg) {
-  Job job = {.xRun = xRun, .pArg = pArg};
-  if (!isOurs) return employ(&job, 0);
-  xRun(pArg);
   return 1;
-}
-
-/* ---- Go's calls ---- */
-
-/* runtime/cgo, and known outside of it: its callbacks.go. */
-typedef void (*GoEntry)(void *);
-extern void __real_crosscall2(GoEntry xGo, void *pArg, int n, size_t context) __attribute__((weak));
-
-typedef struct Crossing {
-  Job job;
-  GoEntry xGo;
-  void *pArg; /* n bytes, arguments and results */
-  int n;
-  size_t context;
-} Crossing;
-
-static void cross(void *pArg) {
-  Crossing *p = pArg;
-  __real_crosscall2(p->xGo, p->pArg, p->n, p->context);
-}
-
-/* A call that may be given up has its arguments in memory of its own. */
-void __wrap_crosscall2(GoEntry xGo, void *pArg, int n, size_t context) {
-  Crossing crossing = {.xGo = xGo, .pArg = pArg, .n = n, .context = context};
-  Crossing *p = isImpatient ? calloc(1, sizeof *p + n) : 0;
-  if (!p) {
-    onOurThread(cross, &crossing); /* there is one: it has started the runtime */
-    return;
-  }
-  *p = crossing;
-  p->job = (Job){.xRun = cross, .pArg = p};
-  p->pArg = memcpy(p + 1, pArg, n);
-  if (!employ(&p->job, 1)) return; /* its results are zeros */
-  memcpy(pArg, p->pArg, n);
-  free(p);
 }
 
 /* ---- Go's threads ---- */

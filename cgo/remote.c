@@ -46,7 +46,7 @@
 **     a rollback the pager would not be in its error state, and go on with half of it (pager.c,
 **     pager_error).
 **
-** M8  To call Go takes two changes of threads (gort_threads.c), so that where a call can be saved, it is.
+** M8  To call Go takes two changes of threads (gort_calls.c), so that where a call can be saved, it is.
 **     A commit is waited for at SQLITE_FCNTL_SYNC already, if xSync is expected to follow at once;
 **     else Go hears that COMMIT answers before it is durable. What is expected is what the last
 **     commit has shown, and the pragma says. If it was wrong nothing breaks: xSync waits for what

@@ -111,11 +111,11 @@ const visitsSlice = 5 * time.Millisecond
 
 var started = time.Now()
 
-// note notes a visit. To the runtime the visits of a thread of C's are one goroutine. When that
-// has gone on for 10 ms without passing through the scheduler, the runtime's monitor preempts it,
-// and takes its processor away whenever the thread is in C; and while there is something to take it
-// looks every 20 µs, which costs more than a commit. So who comes often begins a new slice of time
-// now and then.
+// note notes a visit. To the runtime many visits are one goroutine, which waits in C between them.
+// When that has gone on for 10 ms without passing through the scheduler, the runtime's monitor
+// preempts it, and takes its processor away whenever it is in C; and while there is something to
+// take it looks every 20 µs, which costs more than a commit. So who comes often begins a new slice
+// of time now and then.
 func (v *visits) note() {
 	now := time.Since(started)
 	often := now-v.last < visitsSlice
@@ -154,10 +154,10 @@ func goRemoteStores() (list **C.char) {
 const waitingProcs = 16
 
 // moreProcs has the runtime run more goroutines at once than there are processors, unless the user
-// has said how many. A thread that has come back from Go keeps one of the runtime's processors (P)
-// until the runtime's monitor takes it away, which looks every 20 µs to 10 ms: so a few threads
-// that commit in turns keep all of them, and whoever is woken meanwhile waits for that. It is for
-// hosts of databases in a store, whose threads come to Go for each commit.
+// has said how many. A goroutine that waits in C keeps one of the runtime's processors (P) until
+// the runtime's monitor takes it away, which looks every 20 µs to 10 ms: so those that wait for
+// calls keep all of them, and whoever is woken meanwhile waits for that. It is for hosts of
+// databases in a store, whose threads come to Go for each commit.
 var moreProcs = sync.OnceFunc(func() {
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + waitingProcs)

@@ -63,10 +63,11 @@ func (q *queue) appendSome(ctx context.Context) {
 	}
 }
 
-// lead appends one record of what is queued, by the caller's own thread, which waits for it: to
-// change threads takes as long as a store that is near. What is queued meanwhile is appended in the
-// background, and so is the record if the pen is not free, or the store does not say at once
-// that it has it: what ctx ends is not the append. The caller has called begin.
+// lead appends one record of what is queued, by the caller, who waits for it: to wake another
+// goroutine may take another thread, and that as long as a store that is near. What is queued
+// meanwhile is appended in the background, and so is the record if the pen is not free, or the
+// store does not say at once that it has it: what ctx ends is not the append. The caller has called
+// begin.
 func (q *queue) lead(ctx context.Context) {
 	d := q.d
 	if !d.set.join() {
