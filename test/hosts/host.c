@@ -29,9 +29,11 @@
 **   .thread N SQL    runs SQL on a connection of its own in a thread with a stack of N bytes
 **   .crowd N NAME    N threads open the database NAME at once, read it and close it
 **   .closefrom N NAME    closes all descriptors from N on, and opens the database NAME 16 times
-**   .begin NAME      a thread opens a database, and closes it
-**   .cancel          cancels that thread
-**   .join            waits for it
+**   .begin NAME [SQL]    a thread opens a database, runs SQL on it, in which it may be cancelled at
+**                    any moment, and closes it
+**   .cancel          cancels the thread that was begun last
+**   .begun           prints how many of those threads have not ended
+**   .join            waits for all of them
 **   .load N          N threads load the extension at once, and unload it
 **   .copy LIBRARY    loads the extension from another file, and says how that went
 **   .restart         shuts SQLite down, initializes it, and loads the extension again
@@ -371,11 +373,36 @@ static void smallThread(int nStack, char *zSQL) {
   pthread_join(t, 0);
 }
 
-static pthread_t begun;
+static pthread_t aBegun[16]; /* that were begun, and not waited for */
+static int nBegun;
 
-static void *openInThread(void *zName) {
-  sqlite3_close(openDatabase(zName));
+static void *runBegun(void *zLine) {
+  char *zSQL = strchr(zLine, ' ');
+  if (zSQL) *zSQL++ = 0;
+  sqlite3 *p = openDatabase(zLine);
+  if (p && zSQL) {
+    pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, 0);
+    if (sqlite3_exec(p, zSQL, 0, 0, 0) != SQLITE_OK) printf("error: %s\n", sqlite3_errmsg(p));
+    pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, 0);
+  }
+  sqlite3_close(p);
+  free(zLine);
   return 0;
+}
+
+static void begin(const char *zLine) {
+  if (nBegun == 16) die(".begin", "too many");
+  if (pthread_create(&aBegun[nBegun++], 0, runBegun, strdup(zLine))) die("pthread_create", "failed");
+}
+
+static void printBegun(void) {
+  for (int i = nBegun; i-- > 0;)
+    if (!pthread_tryjoin_np(aBegun[i], 0)) aBegun[i] = aBegun[--nBegun];
+  printf("%d\n", nBegun);
+}
+
+static void joinBegun(void) {
+  while (nBegun) pthread_join(aBegun[--nBegun], 0);
 }
 
 static void closeFrom(int fd, const char *zName) {
@@ -515,12 +542,13 @@ static void runLine(const char *zLine) {
   } else if ((z = argument(zLine, ".crowd"))) {
     crowded(atoi(z), strchr(z, ' ') + 1);
   } else if ((z = argument(zLine, ".begin"))) {
-    snprintf(name, sizeof name, "%s", z);
-    if (pthread_create(&begun, 0, openInThread, name)) die("pthread_create", "failed");
+    begin(z);
   } else if (argument(zLine, ".cancel")) {
-    pthread_cancel(begun);
+    pthread_cancel(aBegun[nBegun - 1]);
+  } else if (argument(zLine, ".begun")) {
+    printBegun();
   } else if (argument(zLine, ".join")) {
-    pthread_join(begun, 0);
+    joinBegun();
   } else if ((z = argument(zLine, ".load"))) {
     loadInThreads(atoi(z));
   } else if ((z = argument(zLine, ".copy"))) {
