@@ -160,9 +160,9 @@ func (r *remotes) crowd(threads int, n string) (rate float64, busy string, err e
 			100*(processCPU(r.server.process.Process.Pid)-before)/spent.seconds/
 				float64(runtime.NumCPU()))
 	}
-	return lines[0][0], busy + "; a commit changes threads some 12 times, between SQLite and Go, " +
-		"which is a third of its processor time; of 16 threads 8 are in a record, as those that " +
-		"were answered queue up while the other half's is on its way", nil
+	return lines[0][0], busy + "; a commit changes threads some 6 times, four of them between " +
+		"SQLite and Go; of 16 threads 8 are in a record, as those that were answered queue up " +
+		"while the other half's is on its way", nil
 }
 
 func (r *remotes) measure() (row, error) {
@@ -204,9 +204,9 @@ func (r *remotes) measure() (row, error) {
 		r.report.aim(aim{What: "remote: a commit / a raw PUT, " + r.name, Aim: 1.15,
 			Got: single(over(one[0], put)), Why: fmt.Sprintf("besides the PUT a commit takes %.2f "+
 				"ms: against a server that does nothing it takes some 700 us of processor time, a "+
-				"PUT by the raw client 130. A third of that goes into changes of threads, between "+
-				"SQLite, Go and its connection, a fifth into the AWS SDK, as much into the "+
-				"connection, the rest into blocks that are compared, compressed and hashed",
+				"PUT by the raw client 130. It goes into some 12 changes of threads, between "+
+				"SQLite, Go and its connection, into the AWS SDK, into the connection, and into "+
+				"blocks that are compared, compressed and hashed",
 				(one[0]-put)/1e3)})
 	}
 	r.report.aim(aim{What: "remote: 16 threads' commits / one thread's, " + r.name, Aim: 8,
