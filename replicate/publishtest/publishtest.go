@@ -234,14 +234,18 @@ func (p *Publisher) storeChunks(m *manifest.Manifest, file []byte) {
 		p.changed = map[int]bool{}
 	}
 	p.tree.Resize(m.Chunks())
-	base := make([]byte, len(file))
-	copy(base, p.base)
+	was := len(p.base)
+	p.base = p.base[:min(was, len(file))]
+	p.base = append(p.base, make([]byte, len(file)-len(p.base))...)
 	for i := range m.Chunks() {
 		start, n := i*chunkstore.ChunkBytes, m.ChunkBytes(i)
-		want, have := file[start:start+n], base[start:start+n]
-		grown := min(len(p.base), start+n) - start
-		if i < p.tree.Len() && bytes.Equal(m.Overlay(i, have), want) &&
-			(grown == n || grown > 0 && len(m.InlineOf(i)) > 0) {
+		want, have := file[start:start+n], p.base[start:start+n]
+		grown, inline := min(was, start+n)-start, len(m.InlineOf(i)) > 0
+		read := have
+		if inline {
+			read = m.Overlay(i, have)
+		}
+		if i < p.tree.Len() && (grown == n || grown > 0 && inline) && bytes.Equal(read, want) {
 			continue
 		}
 		copy(have, want)
@@ -257,7 +261,6 @@ func (p *Publisher) storeChunks(m *manifest.Manifest, file []byte) {
 		objects = append(objects, chunkstore.Hash(p.Target.Sealer, want))
 	}
 	flush()
-	p.base = base
 }
 
 // putAll is a [manifest.Put].
