@@ -20,7 +20,9 @@ func (w *world) rados(args ...string) []string {
 // COMMIT fails, and the log says why. Another process goes on with what is there.
 func TestLogThatWasPutBack(t *testing.T) {
 	w := newWorld(t)
-	w.configure(map[string]any{"lease_renewal_ms": 250, "lease_timeout_ms": 2000})
+	// The holder must not give it back while the log is put back, key by key.
+	w.configure(map[string]any{"lease_renewal_ms": 250, "lease_timeout_ms": 2000,
+		"lease_linger_ms": 600_000})
 	uri := w.uri("back.db")
 	j := w.begin(uri)
 	j.mustInsert()
