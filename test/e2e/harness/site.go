@@ -165,10 +165,10 @@ func (s *Site) Shell(db string, env ...string) *Process {
 	s.T.Helper()
 	shell := Start(s.T, append([]string{s.Env()}, env...), SQLiteShell(s.T), "-batch")
 	shell.Must(".load " + Library(s.T))
-	shell.Must(".timeout 10000")
 	if db != "" {
 		shell.Must(".open " + s.Path(db))
 	}
+	shell.Must(".timeout 10000") // .open forgets it
 	return shell
 }
 

@@ -95,7 +95,6 @@ func TestDurableBlocksNobody(t *testing.T) {
 			other := s.Written("a.db", journal)
 			shell := s.Shell("a.db")
 			// A commit is seen a moment before its lock is given back, and waits for who reads.
-			// (.open has forgotten the one of the harness.)
 			other.Must(".timeout 1200000")
 			shell.Must(".timeout 1200000")
 			shell.Want("pragma verneuil_durable=on;", "on")
