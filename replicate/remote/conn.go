@@ -299,11 +299,15 @@ func (c *Conn) Commit(ctx context.Context, ch compose.Change, way Way) (moved bo
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if c.onto != nil {
-		if _, err := c.onto.ended(); err != nil {
-			v.Release()
-			c.forgetBefore()
-			return false, d.wrap(err)
-		}
+		_, err = c.onto.ended()
+	}
+	if err == nil && d.users.writer != c {
+		err = fmt.Errorf("%w: the process ends", ErrLost)
+	}
+	if err != nil {
+		v.Release()
+		c.forgetBefore()
+		return false, d.wrap(err)
 	}
 	c.r.MoveTo(v)
 	c.at, c.cut, c.mine = e, e.m.Cut, e

@@ -508,7 +508,11 @@ func (l *lease) leave(ctx context.Context) error {
 		return nil
 	}
 	d.mu.Lock()
-	l.keeper.traced.named.heirs = nil // who goes on looks for them
+	l.keeper.traced.named.heirs = nil  // who goes on looks for them
+	if w := d.users.writer; w != nil { // its transaction ends with the process
+		d.users.leave(w)
+		l.rest()
+	}
 	d.mu.Unlock()
 	l.release(ctx)
 	l.news.Finish(ctx)
