@@ -273,9 +273,10 @@ func readAll(m *manifest.Manifest, t *chunkstore.Target, each func(i int, base [
 func (w *world) watch() {
 	for k, b := range w.manifests {
 		b.stored = func([]byte) error {
-			m, err := newest(w.copied(k), w.db)
+			t := w.copied(k) // once: what was the newest a moment ago may be collected
+			m, err := newest(t, w.db)
 			if err == nil {
-				err = readAll(m, w.copied(k), func(int, []byte) {})
+				err = readAll(m, t, func(int, []byte) {})
 			}
 			if err != nil {
 				w.Errorf("target %d was put a version: %v", k, err)
