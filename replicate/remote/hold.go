@@ -94,10 +94,6 @@ const breakTries = 20
 func Break(
 	ctx context.Context, t *chunkstore.Target, key string, owner manifest.Owner,
 ) (*Hold, error) {
-	body, err := owner.Encode()
-	if err != nil {
-		return nil, err
-	}
 	f, err := versions.OpenNewest(ctx, t, key)
 	if err != nil {
 		return nil, err
@@ -106,22 +102,39 @@ func Break(
 	if err != nil {
 		return nil, err
 	}
+	w, err := seize(ctx, f, owner, func(at history.Position) bool { return at.Released })
+	if w == nil || err != nil {
+		return was, err
+	}
+	return was, giveBack(ctx, w)
+}
+
+// seize takes the history that f follows, in the name of owner, from whoever has it. It returns
+// what has it then; nil if it has come to a place where it need not be taken.
+func seize(
+	ctx context.Context, f *versions.Follower, owner manifest.Owner,
+	free func(history.Position) bool,
+) (*history.Writer, error) {
+	body, err := owner.Encode()
+	if err != nil {
+		return nil, err
+	}
 	for range breakTries {
-		if f.Newest().At.Released {
-			return was, nil
+		if free(f.Newest().At) {
+			return nil, nil
 		}
 		w := history.NewWriter(f.Clone().Reader())
 		err = w.Take(ctx, body)
 		if err == nil {
-			return was, giveBack(ctx, w)
+			return w, nil
 		} else if !errors.Is(err, history.ErrBehind) && !errors.Is(err, history.ErrUnsettled) {
-			return was, err
+			return nil, err
 		}
 		if _, err := f.Next(ctx); err != nil {
-			return was, err
+			return nil, err
 		}
 	}
-	return was, fmt.Errorf("it was not taken: %w", err)
+	return nil, fmt.Errorf("it was not taken: %w", err)
 }
 
 // giveBack ends what w owns. Who has taken it over in turn has it.

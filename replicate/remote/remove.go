@@ -40,7 +40,13 @@ func Remove(
 	for _, k := range kept {
 		lineages = append(lineages, k.Lineage)
 	}
-	at, err := seize(ctx, t, key, owner)
+	f, err := versions.OpenNewest(ctx, t, key)
+	if err == nil {
+		_, err = seize(ctx, f, owner, func(at history.Position) bool {
+			return at.Lineage == [16]byte{} // a manifest that is in no history is nobody's
+		})
+		lineages = append(lineages, f.Newest().At.Lineage)
+	}
 	gone := errors.Is(err, chunkstore.ErrAbsent)
 	switch {
 	case gone && len(kept) == 0:
@@ -48,7 +54,6 @@ func Remove(
 	case err != nil && !gone && !chunkstore.IsFault(err): // what is damaged can be read by nobody
 		return err
 	}
-	lineages = append(lineages, at.Lineage)
 	slices.SortFunc(lineages, func(a, b [16]byte) int { return bytes.Compare(a[:], b[:]) })
 	lineages = slices.Compact(lineages)
 	if err := t.Manifests.Delete(ctx, key); err != nil {
@@ -93,36 +98,6 @@ func Remove(
 		}
 	}
 	return nil
-}
-
-// seize takes the database's history, for good, and returns where it stood then. A manifest that is
-// in no history is nobody's.
-func seize(
-	ctx context.Context, t *chunkstore.Target, key string, owner manifest.Owner,
-) (at history.Position, err error) {
-	body, err := owner.Encode()
-	if err != nil {
-		return at, err
-	}
-	f, err := versions.OpenNewest(ctx, t, key)
-	if err != nil {
-		return at, err
-	}
-	for range breakTries {
-		if at = f.Newest().At; at.Lineage == [16]byte{} {
-			return at, nil
-		}
-		err = history.NewWriter(f.Clone().Reader()).Take(ctx, body)
-		if err == nil {
-			return at, nil
-		} else if !errors.Is(err, history.ErrBehind) && !errors.Is(err, history.ErrUnsettled) {
-			return at, err
-		}
-		if _, err := f.Next(ctx); err != nil {
-			return at, err
-		}
-	}
-	return at, fmt.Errorf("it was not taken: %w", err)
 }
 
 // remove removes objects, several at a time.
