@@ -352,19 +352,25 @@ func (r *Reader) Check(ctx context.Context, since Position) error {
 	if err := r.Look(ctx); err != nil || r.at.Lineage == [16]byte{} {
 		return err
 	}
-	return r.unlessTrimmed(ctx, r.stand(ctx, r.seen+1, since, 1))
+	return r.unlessTrimmed(ctx, func() error { return r.stand(ctx, r.seen+1, since, 1) })
 }
 
-// unlessTrimmed returns what a look for records has found, but ErrBehind where one that is gone may
-// have been trimmed since the newest checkpoint was looked at.
-func (r *Reader) unlessTrimmed(ctx context.Context, found error) error {
-	if !errors.Is(found, ErrLost) {
-		return found
+// unlessTrimmed returns what look finds, which looks for records from the newest checkpoint on that
+// was seen. Where one that is gone may have been trimmed since that was looked at, it is ErrBehind,
+// or if the newest one by now is of what r has read, look is called again.
+func (r *Reader) unlessTrimmed(ctx context.Context, look func() error) error {
+	for {
+		seen, found := r.seen, look()
+		if !errors.Is(found, ErrLost) {
+			return found
+		}
+		if err := r.newestStands(ctx); err != nil && !errors.Is(err, ErrLost) {
+			return err
+		}
+		if r.seen <= seen {
+			return found
+		}
 	}
-	if err := r.newestStands(ctx); err != nil && !errors.Is(err, ErrLost) {
-		return err
-	}
-	return found
 }
 
 // newestStands asks whether the newest checkpoint is one that r has read on from. It fails with
@@ -389,7 +395,7 @@ func (r *Reader) newestStands(ctx context.Context) error {
 // ErrLost.
 func (r *Reader) Stand(ctx context.Context, since Position) error {
 	// A checkpoint has those before, and they may have been trimmed.
-	return r.unlessTrimmed(ctx, r.stand(ctx, r.seen+1, since, 0))
+	return r.unlessTrimmed(ctx, func() error { return r.stand(ctx, r.seen+1, since, 0) })
 }
 
 // Remains asks the store whether the last that r has read is there, and the checkpoint before it:
@@ -407,7 +413,7 @@ func (r *Reader) Remains(ctx context.Context) error {
 	})
 	err := r.newestStands(ctx)
 	if lost := wait(); lost != nil {
-		err = r.unlessTrimmed(ctx, lost)
+		err = r.unlessTrimmed(ctx, func() error { return lost })
 	}
 	if errors.Is(err, ErrBehind) && !errors.Is(err, ErrLost) {
 		return nil
@@ -428,11 +434,13 @@ func (r *Reader) Trace(ctx context.Context) error {
 	if err := r.newestStands(ctx); err != nil {
 		return err
 	}
-	first := max(1, r.seen)
-	if r.at.Number < first+traceReads {
-		return r.unlessTrimmed(ctx, r.stand(ctx, first, Position{}, 0))
-	}
-	return r.unlessTrimmed(ctx, r.listed(ctx, first))
+	return r.unlessTrimmed(ctx, func() error {
+		first := max(1, r.seen)
+		if r.at.Number < first+traceReads {
+			return r.stand(ctx, first, Position{}, 0)
+		}
+		return r.listed(ctx, first)
+	})
 }
 
 // listed asks for the list of the records from first on, and reads the last one. One that the list

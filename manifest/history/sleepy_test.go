@@ -63,6 +63,34 @@ func TestTrimmedSinceTheLook(t *testing.T) {
 	}
 }
 
+// TestTrimmedUpToWhereItStands: nor are those that were trimmed since, because of a checkpoint of
+// what the reader has read, and no more (T6: the last one that it has is there).
+func TestTrimmedUpToWhereItStands(t *testing.T) {
+	for name, ask := range map[string]func(r *Reader) error{
+		"Check":   func(r *Reader) error { return r.Check(t.Context(), Position{}) },
+		"Stand":   func(r *Reader) error { return r.Stand(t.Context(), Position{}) },
+		"Trace":   func(r *Reader) error { return r.Trace(t.Context()) },
+		"Remains": func(r *Reader) error { return r.Remains(t.Context()) },
+	} {
+		s := &sleepy{plainStore: &plainStore{log: make(map[uint64][]byte)}}
+		w := newOwner(t, s, 5, 2)
+		r := w.Reader().Clone()
+		s.then = func() {
+			must(t, w.Checkpoint(t.Context(), nil))
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			for n := range s.log {
+				if n < w.At().Number {
+					delete(s.log, n)
+				}
+			}
+		}
+		if err := ask(r); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // TestRemainsWhereAnotherHistoryWasBegun: a reader whose last record is there, but not all before
 // it, goes on with the history that somebody has begun with what was left.
 func TestRemainsWhereAnotherHistoryWasBegun(t *testing.T) {
