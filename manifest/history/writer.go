@@ -263,20 +263,20 @@ func (w *Writer) Settle(ctx context.Context) error {
 	}
 	began := w.reader.now()
 	there, created, at, err := w.append(ctx)
-	proved := proves(w, at) && !w.unsure()
-	if err == nil && there && (w.unsure() || w.pending.Fence && !proved) { // T2, T4, T9
+	proved := proves(w, at)
+	look := w.unsure() || w.pending.Fence && !proved // T2, T4, T9
+	if err == nil && there && look {
 		var c *Checkpoint
 		if c, err = w.beyond(ctx); c != nil {
 			err = ErrBehind
 		}
-		proved = true
 	}
 	if err == nil && there {
 		// If it had been there, a copy of w has appended it, too, and may have gone on long ago.
 		if w.doubt = !created; created {
 			w.reader.sure = began // nothing followed it
 		}
-		if w.dated = at; !proved {
+		if w.dated = at; !look && !proved {
 			w.dated = time.Time{}
 		}
 		return w.advance()
