@@ -37,8 +37,8 @@ const (
 	logLists = 8
 	// logETags is of how many records the ETag is known, but for some.
 	logETags = 8192
-	// logDeleters is how many are deleted at a time.
-	logDeleters = 16
+	// deleters is how many objects are deleted at a time.
+	deleters = 16
 )
 
 // bucketLog is a log of which each record is an object: log-<name>-<number, 16 hex digits>.
@@ -334,15 +334,15 @@ func (l *bucketLog) List(
 }
 
 func (l *bucketLog) Trim(ctx context.Context, before uint64, keep []uint64) error {
-	var old []uint64
+	var old []string
 	err := l.List(ctx, 0, math.MaxUint64, func(e LogEntry) bool {
 		if e.Number < before && !slices.Contains(keep, e.Number) {
-			old = append(old, e.Number)
+			old = append(old, l.key(e.Number))
 		}
 		return e.Number < before
 	})
 	if err == nil {
-		err = l.remove(ctx, old)
+		err = DeleteAll(ctx, l.bucket, old)
 	}
 	if err != nil {
 		return fmt.Errorf("trim %v: %w", l, err)
@@ -350,17 +350,18 @@ func (l *bucketLog) Trim(ctx context.Context, before uint64, keep []uint64) erro
 	return nil
 }
 
-// remove deletes records, several at a time: a busy database makes 86,400 a day.
-func (l *bucketLog) remove(ctx context.Context, numbers []uint64) error {
+// DeleteAll removes objects from b, several at a time: a busy database makes 86,400 records a day.
+// An error leaves some of them.
+func DeleteAll(ctx context.Context, b Bucket, keys []string) error {
 	group, each := errgroup.WithContext(ctx)
-	group.SetLimit(logDeleters)
-	for _, n := range numbers {
+	group.SetLimit(deleters)
+	for _, key := range keys {
 		if each.Err() != nil {
 			break
 		}
 		group.Go(func() (err error) {
 			defer recovered(&err)
-			return l.bucket.Delete(each, l.key(n))
+			return b.Delete(each, key)
 		})
 	}
 	return cmp.Or(group.Wait(), ctx.Err())

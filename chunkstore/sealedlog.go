@@ -60,7 +60,8 @@ func (l sealedLog) Know(n uint64, etag string, record []byte) {
 }
 
 func (l sealedLog) Append(ctx context.Context, n uint64, record []byte) error {
-	return l.Log.Append(ctx, n, Wrapped(l.sealer, RecordKey(l.name, n), record))
+	_, err := l.AppendDated(ctx, n, record)
+	return err
 }
 
 // AppendDated is that of the log below: see [DatedLog].

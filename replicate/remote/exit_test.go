@@ -19,11 +19,10 @@ func TestExitInATransaction(t *testing.T) {
 		return set, openIn(t, set, m)
 	}
 	set, c := process(remote.Mode{Create: true})
-	other, next := openIn(t, set, remote.Mode{}), (*remote.Conn)(nil)
 	mustWrite(t, c)
 	mustShareToWrite(t, c)
 	set.Exit(t.Context())
-	_, next = process(remote.Mode{})
+	_, next := process(remote.Mode{})
 	if v := mustWrite(t, next); v != 2 {
 		t.Errorf("the next one has written %d", v)
 	}
@@ -33,5 +32,4 @@ func TestExitInATransaction(t *testing.T) {
 	}
 	c.Unreserve()
 	mustRead(t, openIn(t, newSet(t, machineOf(t, root, t.TempDir(), silent)), remote.Mode{}), 2)
-	other.Close()
 }

@@ -7,16 +7,11 @@ import (
 	"fmt"
 	"slices"
 
-	"golang.org/x/sync/errgroup"
-
 	"verneuil/chunkstore"
 	"verneuil/manifest"
 	"verneuil/manifest/history"
 	"verneuil/replicate/versions"
 )
-
-// removers is how many objects are removed at a time.
-const removers = 16
 
 // Remove removes the database whose manifest has that key from t, with all its versions, in the
 // name of owner, also from who holds it: what he has not committed is lost, and he is told that it
@@ -63,11 +58,11 @@ func Remove(
 	var first []string // records, by which a checkpoint says so
 	for _, lineage := range lineages {
 		var records []string
-		err := t.Chunks.List(ctx, fmt.Sprintf("%s%x-", chunkstore.LogKeyPrefix, lineage),
-			func(o chunkstore.Object) bool {
-				records = append(records, o.Key)
-				return true
-			})
+		log := versions.LogName(lineage)
+		err := t.Chunks.List(ctx, chunkstore.LogKeyPrefix+log+"-", func(o chunkstore.Object) bool {
+			records = append(records, o.Key)
+			return true
+		})
 		if err != nil {
 			return err
 		}
@@ -75,7 +70,7 @@ func Remove(
 			continue
 		}
 		records = records[:len(records)-1]
-		if len(records) > 0 && records[0] == chunkstore.RecordKey(versions.LogName(lineage), 1) {
+		if len(records) > 0 && records[0] == chunkstore.RecordKey(log, 1) {
 			first, records = append(first, records[0]), records[1:]
 		}
 		rest = append(rest, records...)
@@ -93,19 +88,9 @@ func Remove(
 		}
 	}
 	for _, keys := range [][]string{rest, sign, first} {
-		if err := remove(ctx, t.Chunks, keys); err != nil {
+		if err := chunkstore.DeleteAll(ctx, t.Chunks, keys); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// remove removes objects, several at a time.
-func remove(ctx context.Context, b chunkstore.Bucket, keys []string) error {
-	group, each := errgroup.WithContext(ctx)
-	group.SetLimit(removers)
-	for _, k := range keys {
-		group.Go(func() error { return b.Delete(each, k) })
-	}
-	return group.Wait()
 }
