@@ -139,7 +139,7 @@ func propertyRun(t *testing.T, seed uint64) {
 	w := newWorld(t, seed, 1+int(seed%2))
 	w.page = []int{4096, 4096, 4096, 512, 65536, 1024}[seed%6]
 	w.watch()
-	w.sp.State().LogAllowance = 2 << 20
+	w.sp.State().LogAllowance.Store(2 << 20)
 	pages := []int{20, 300, 1200, 2000, 30, 300}[seed%6]
 	if seed%4 < 2 {
 		w.roots = []uint32{2, 9, 3, 17}
@@ -167,7 +167,7 @@ func propertyRun(t *testing.T, seed uint64) {
 		if w.rand.IntN(12) == 0 { // the spool is deleted; the next open makes it anew
 			w.loseSpool()
 			w.attach()
-			w.sp.State().LogAllowance = 2 << 20
+			w.sp.State().LogAllowance.Store(2 << 20)
 		}
 		if testing.Verbose() {
 			t.Logf("%s: flush; dying at %v counter %d", what, at.Load(), w.counter())

@@ -98,7 +98,11 @@ func create(root, dbPath string, permissions fs.FileMode) (*Spool, error) {
 }
 
 // identity says which file the spool belongs to.
-func (s *Spool) identity() identity { return identity{s.state.Dev, s.state.Ino, s.state.Birth} }
+func (s *Spool) identity() identity { return s.state.identity() }
+
+func (s *State) identity() identity {
+	return identity{s.Dev.Load(), s.Ino.Load(), s.Birth.Load()}
+}
 
 // Replaced reports whether another file than the spool's is at the path. If so, it marks the state
 // as lost.
@@ -116,7 +120,7 @@ func (s *Spool) Replaced() (bool, error) {
 func firstSegment(old *State) uint32 {
 	first := uint32(time.Now().Unix())
 	if old != nil {
-		first = max(first, old.Head().Segment()+uint32(old.LogAllowance/SegmentBytes)+2)
+		first = max(first, old.Head().Segment()+uint32(old.LogAllowance.Load()/SegmentBytes)+2)
 	}
 	return first
 }
@@ -163,12 +167,12 @@ func makeState(dir, dbPath string, id identity, old *State) (*Spool, error) {
 	}
 	defer f.Close()
 	boot := bootID()
-	page := make([]byte, stateBytes)
-	copy(page, stateMagic)
-	page[8] = stateVersion
-	copy(page[16:], boot[:])
-	copy(page[pathOffset:], dbPath)
-	if _, err := f.WriteAt(page, 0); err != nil { // blocks are allocated: no SIGBUS later
+	b := make([]byte, stateBytes)
+	copy(b, stateMagic)
+	b[8] = stateVersion
+	copy(b[16:], boot[:])
+	copy(b[pathOffset:], dbPath)
+	if _, err := f.WriteAt(b, 0); err != nil { // blocks are allocated: no SIGBUS later
 		return nil, err
 	}
 	s, err := mapState(dir, f)
@@ -176,16 +180,18 @@ func makeState(dir, dbPath string, id identity, old *State) (*Spool, error) {
 		return nil, err
 	}
 	st := s.state
-	st.Dev, st.Ino, st.Birth = id.dev, id.ino, id.birth
+	st.Dev.Store(id.dev)
+	st.Ino.Store(id.ino)
+	st.Birth.Store(id.birth)
 	cause := CauseNew
-	if old != nil && (identity{old.Dev, old.Ino, old.Birth}) != id {
+	if old != nil && old.identity() != id {
 		cause = CauseReplaced
 	}
 	st.Raise(cause)
 	st.SetHead(At(firstSegment(old), SegmentHeaderBytes))
 	st.SetTail(st.Head())
 	st.DBSize.Store(-1)
-	st.LogAllowance = logAllowance
+	st.LogAllowance.Store(logAllowance)
 	if err := os.Rename(name, filepath.Join(dir, "state")); err != nil {
 		return nil, err
 	}

@@ -205,7 +205,7 @@ func TestLogAllowance(t *testing.T) {
 	w := newWriter(t)
 	w.SegmentBytes = 16 << 10
 	st := w.Spool.State()
-	st.LogAllowance = 64 << 10
+	st.LogAllowance.Store(64 << 10)
 	rnd := rand.New(rand.NewPCG(3, 4))
 	for st.Dropped.Load() == 0 {
 		transaction(t, w, rnd)

@@ -2,6 +2,7 @@ package spool
 
 import (
 	"math"
+	"runtime"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -44,10 +45,11 @@ func (s *State) SomePoint() Point {
 // TellStored wakes the commits that wait until targets have them, in all processes. It is called
 // after SetPushed or SetSome.
 func (s *State) TellStored() {
+	defer runtime.KeepAlive(s.of)
 	s.stored.Add(1)
 	const wake = 1 // FUTEX_WAKE, of linux/futex.h, between processes
 	// it wakes whoever waits, and fails for nobody
-	_, _, _ = unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(&s.stored)), wake,
+	_, _, _ = unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(s.stored.at)), wake,
 		math.MaxInt32, 0, 0, 0)
 }
 

@@ -54,7 +54,7 @@ func RemainsOf(dir string) (*Remains, error) {
 	r.Sent = st.PushedGeneration.Load() >= generation && sent >= sequence
 	if !r.Sent {
 		r.Unsent = sequence - min(sent, sequence)
-		r.Lost = st.MirrorGeneration.Load() != generation || st.BootID != bootID()
+		r.Lost = st.MirrorGeneration.Load() != generation || st.page.BootID != bootID()
 	}
 	if at := st.PublishedAt.Load(); at != 0 {
 		r.Last = time.Unix(0, at)
@@ -72,10 +72,11 @@ func peekState(dir string) (*State, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := new(State)
-	if copy(unsafe.Slice((*byte)(unsafe.Pointer(s)), stateBytes), b) < stateBytes {
+	p := new(page)
+	if copy(unsafe.Slice((*byte)(unsafe.Pointer(p)), stateBytes), b) < stateBytes {
 		return nil, fmt.Errorf("%w: state of %d bytes", chunkstore.ErrCorrupt, len(b))
 	}
+	s := newState(p, nil)
 	if err := s.validateFormat(); err != nil {
 		return nil, err
 	}

@@ -60,8 +60,8 @@ func TestSweep(t *testing.T) {
 		}, unsentKept},
 		"a copy is not": {func(_ *testing.T, s *Spool) { s.state.Raise(CauseForeign) }, unsentKept},
 		"of an earlier boot": {func(t *testing.T, s *Spool) {
-			s.state.BootID[0]++
-			t.Cleanup(func() { s.state.BootID[0]-- })
+			s.state.page.BootID[0]++
+			t.Cleanup(func() { s.state.page.BootID[0]-- })
 		}, sentKept},
 	} {
 		t.Run(name, func(t *testing.T) {

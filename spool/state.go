@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"sync/atomic"
 	"syscall"
 	"unsafe"
 
@@ -78,69 +77,6 @@ func (c Cause) String() string {
 // DatabaseVersion returns the value of [State.DBVersion] for a database with that change counter.
 func DatabaseVersion(changeCounter uint32) uint64 { return 1<<32 | uint64(changeCounter) }
 
-// State is the state page, mapped and shared with every process that writes the
-// database. doc.go says what each field means and who stores it (I2). It is valid
-// as long as its [Spool] is reachable.
-type State struct {
-	Magic            [8]byte
-	Version          uint32
-	Flags            atomic.Uint32
-	BootID           [16]byte
-	Dev, Ino, Birth  uint64
-	Generation       atomic.Uint64
-	Sequence         atomic.Uint64
-	Writing          atomic.Uint64 // a Token
-	head             atomic.Uint64
-	DBVersion        atomic.Uint64
-	DBSize           atomic.Int64
-	Armed            atomic.Uint32
-	cause            atomic.Uint32
-	tail             atomic.Uint64
-	Replicator       atomic.Uint64 // a Token
-	MirrorGeneration atomic.Uint64
-	MirrorSequence   atomic.Uint64
-	PushedGeneration atomic.Uint64
-	PushedSequence   atomic.Uint64
-	Published        atomic.Uint64
-	Dropped          atomic.Uint64
-	PublishedAt      atomic.Int64
-	FlushDrawn       atomic.Uint64
-	FlushDone        atomic.Uint64
-	FlushAnswered    atomic.Uint64
-	LogAllowance     uint64
-	WALSalts         atomic.Uint64
-	WALPublished     atomic.Uint64
-	WALConsumed      atomic.Uint64
-	_                uint64
-	MirrorStamp      atomic.Uint64
-	DBStamp          atomic.Uint64 // a Stamp's Sum
-	StampedBy        atomic.Uint64 // a Token
-	StampSettled     atomic.Uint64 // a Stamp's Sum
-	Checkpointing    atomic.Uint64 // a Token
-	WALSum           atomic.Uint64
-	WALConsumedSum   atomic.Uint64
-	_                [80]byte
-	LockIno          atomic.Uint64 // at 384
-	_                [56]byte
-	Purpose          atomic.Uint64
-	Terms            atomic.Uint64
-	_                [576 - 464]byte
-	CutAt            atomic.Int64
-	Leaving          atomic.Uint64 // a Token
-	SomeGeneration   atomic.Uint64
-	SomeSequence     atomic.Uint64
-	stored           atomic.Uint32
-	_                uint32
-	Wanted           atomic.Uint64
-	_                [768 - 624]byte
-	Continuity       atomic.Uint64
-	_                [pathOffset - 776]byte
-	PathField        [stateBytes - pathOffset - 8]byte
-	Holder           atomic.Uint64 // a Token
-}
-
-var _ = [1]struct{}{}[unsafe.Sizeof(State{})-stateBytes] // one page, or this does not compile
-
 // Head returns the end of the published log.
 func (s *State) Head() Position { return Position(s.head.Load()) }
 
@@ -174,19 +110,21 @@ func (s *State) SetLost() { s.Flags.Or(FlagLost) }
 
 // Path returns the canonical path of the database.
 func (s *State) Path() string {
-	path, _, _ := bytes.Cut(s.PathField[:], []byte{0})
+	defer runtime.KeepAlive(s.of)
+	path, _, _ := bytes.Cut(s.page.PathField[:], []byte{0})
 	return string(path)
 }
 
 // validate checks that the page is a state of this boot. Errors wrap
 // [chunkstore.ErrCorrupt].
 func (s *State) validate() error {
+	defer runtime.KeepAlive(s.of)
 	switch err := s.validateFormat(); {
 	case err != nil:
 		return err
-	case s.BootID == [16]byte{}:
+	case s.page.BootID == [16]byte{}:
 		return fmt.Errorf("%w: state names no boot: is /proc mounted?", chunkstore.ErrCorrupt)
-	case s.BootID != bootID():
+	case s.page.BootID != bootID():
 		return fmt.Errorf("%w: state is from another boot", chunkstore.ErrCorrupt)
 	}
 	return nil
@@ -194,12 +132,13 @@ func (s *State) validate() error {
 
 // validateFormat checks that the page is a state, from whatever boot.
 func (s *State) validateFormat() error {
+	defer runtime.KeepAlive(s.of)
 	switch {
-	case string(s.Magic[:]) != stateMagic:
+	case string(s.page.Magic[:]) != stateMagic:
 		return fmt.Errorf("%w: not a state page", chunkstore.ErrCorrupt)
-	case s.Version != stateVersion:
-		return fmt.Errorf("%w: state of format version %d", chunkstore.ErrCorrupt, s.Version)
-	case s.PathField[0] != '/' || s.PathField[len(s.PathField)-1] != 0:
+	case s.page.Version != stateVersion:
+		return fmt.Errorf("%w: state of format version %d", chunkstore.ErrCorrupt, s.page.Version)
+	case s.page.PathField[0] != '/' || s.page.PathField[len(s.page.PathField)-1] != 0:
 		return fmt.Errorf("%w: state without a path", chunkstore.ErrCorrupt)
 	}
 	return nil
@@ -248,20 +187,16 @@ func mapState(dir string, f *os.File) (*Spool, error) {
 		return nil, fmt.Errorf("%w: state of %d bytes, with %d names", chunkstore.ErrCorrupt,
 			st.Size, st.Nlink)
 	}
-	page, err := unix.Mmap(int(f.Fd()), 0, stateBytes, unix.PROT_READ|unix.PROT_WRITE,
+	b, err := unix.Mmap(int(f.Fd()), 0, stateBytes, unix.PROT_READ|unix.PROT_WRITE,
 		unix.MAP_SHARED)
 	if err != nil {
 		return nil, fmt.Errorf("map state: %w", err)
 	}
-	s := &Spool{dir: dir, state: (*State)(unsafe.Pointer(&page[0])), ino: st.Ino,
-		dev: uint64(st.Dev)}
-	if err := s.state.validate(); err != nil {
-		unix.Munmap(page)
+	state := newState((*page)(unsafe.Pointer(&b[0])), newMapping(b))
+	if err := state.validate(); err != nil {
 		return nil, err
 	}
-	// Not in Close: somebody may ask for a status at any time.
-	runtime.AddCleanup(s, func(page []byte) { unix.Munmap(page) }, page)
-	return s, nil
+	return &Spool{dir: dir, state: state, ino: st.Ino, dev: uint64(st.Dev)}, nil
 }
 
 // Dir returns the spool's directory.
@@ -270,17 +205,16 @@ func (s *Spool) Dir() string { return s.dir }
 // Path returns the canonical path of the database.
 func (s *Spool) Path() string { return s.state.Path() }
 
-// State returns the state page. Keep s reachable as long as you use it.
+// State returns the state.
 func (s *Spool) State() *State { return s.state }
 
-// Close does nothing: the spool holds only a page, which is unmapped when s is unreachable.
+// Close does nothing: the spool holds only its state, which is unmapped when nobody refers to it.
 func (s *Spool) Close() error { return nil }
 
 // Current reports whether the state's file is still the one in the directory, and is not lost. If
 // the spool was deleted or replaced, or the page was overwritten, it marks the state as lost, so
 // that recorders attach again.
 func (s *Spool) Current() bool {
-	defer runtime.KeepAlive(s)
 	var st unix.Stat_t
 	err := unix.Stat(filepath.Join(s.dir, "state"), &st)
 	if s.state.validate() != nil || err == nil && (st.Ino != s.ino || uint64(st.Dev) != s.dev) ||

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"testing"
@@ -22,7 +24,7 @@ func TestStateOffsets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var s State
+	var s page
 	at := map[string]uintptr{
 		"magic": unsafe.Offsetof(s.Magic), "format version": unsafe.Offsetof(s.Version),
 		"flags":   unsafe.Offsetof(s.Flags),
@@ -423,5 +425,36 @@ func TestLongestPath(t *testing.T) {
 			t.Errorf("%d bytes: the path is of %d, the holder %x", n, len(s.Path()),
 				s.State().Holder.Load())
 		}
+	}
+}
+
+// TestStateOutlivesItsSpool: whoever holds a state, or one of its words, may use it although the
+// spool that it came from was collected.
+func TestStateOutlivesItsSpool(t *testing.T) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	root, db := newDB(t)
+	open := func() *Spool {
+		s, err := Create(root, db, 0o700)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	st, word := open().State(), open().State().Generation
+	for range 20 { // the cleanups of one collection have no order
+		collected := make(chan struct{})
+		runtime.AddCleanup(open(), func(c chan struct{}) { close(c) }, collected)
+		for done := false; !done; {
+			runtime.GC()
+			select {
+			case <-collected:
+				done = true
+			default:
+			}
+		}
+	}
+	st.Raise(CauseForeign)
+	if st.Generation.Load() != 2 || word.Load() != 2 || st.Path() != db {
+		t.Errorf("generation %d and %d of %s", st.Generation.Load(), word.Load(), st.Path())
 	}
 }

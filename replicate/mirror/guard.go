@@ -3,7 +3,6 @@ package mirror
 import (
 	"fmt"
 	"hash/fnv"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -31,15 +30,21 @@ const (
 // So a kill costs nothing: if the files were changed last at a time at which we may have changed
 // them, they are taken for what was left. What others do to them within that time is not noticed.
 type guard struct {
-	note    *atomic.Uint64 // nil: none is kept
-	touched time.Time      // what the note says of when we change the files; zero: it has a stamp
-	doubted bool           // the note is 0, and is to stay so until all is marked
+	note    Note      // nil: none is kept
+	touched time.Time // what the note says of when we change the files; zero: it has a stamp
+	doubted bool      // the note is 0, and is to stay so until all is marked
+}
+
+// Note is a word that outlives the process: spool's State has it.
+type Note interface {
+	Load() uint64
+	Store(uint64)
 }
 
 // Guard has the mirror keep a note, in the state, of what its files are like, and
 // reports whether they are what the note says. If they are not, the caller gives the mirror no
 // generation, and then calls [Mirror.MarkAll].
-func (f *files) Guard(note *atomic.Uint64) (asLeft bool) {
+func (f *files) Guard(note Note) (asLeft bool) {
 	f.guard = guard{note: note}
 	n := note.Load()
 	switch {

@@ -98,7 +98,7 @@ func NewTracker(o Options) (*Tracker, error) {
 }
 
 func (t *Tracker) open() error {
-	if !t.mirror.Guard(&t.st.MirrorStamp) {
+	if !t.mirror.Guard(t.st.MirrorStamp) {
 		if err := t.giveUp(); err != nil {
 			return err
 		}

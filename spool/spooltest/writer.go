@@ -207,7 +207,7 @@ func (w *Writer) room(n int) error {
 		return nil
 	}
 	used := uint64(w.end.Segment()+1-st.Tail().Segment()) * uint64(w.SegmentBytes)
-	if used > st.LogAllowance {
+	if used > st.LogAllowance.Load() {
 		w.Lose(spool.CauseLogFull)
 		return fmt.Errorf("log is full")
 	}

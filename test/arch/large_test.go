@@ -11,5 +11,6 @@ var largeTypes = map[string]string{
 	"bench.grown":       "a row of a table of results",
 	"replicate.world":   "a test's world: a database, its recorder and targets",
 	"manifest.Manifest": "the record as it is stored, field by field (manifestpb)",
-	"spool.State":       "the layout of the state page, which C shares",
+	"spool.page":        "the layout of the state page, which C shares",
+	"spool.State":       "a word for each of the state page's",
 }
