@@ -44,11 +44,14 @@ func (d inStore) remove(ctx context.Context, force bool) error {
 			return err
 		}
 	}
+	// The proof goes first. A database without it is one that was not proven yet; a proof that is
+	// left where the database is gone would be shown of the next one of that name.
+	if err := d.target().Manifests.Delete(ctx, proof.Key(d.key())); err != nil {
+		return fmt.Errorf("remove the proof of restore: %w", err)
+	}
 	err := remote.Remove(ctx, d.target(), d.key(), d.owner())
 	if errors.Is(err, chunkstore.ErrAbsent) {
-		return d.explain(ctx, d.locator(), err)
-	} else if err == nil {
-		err = d.target().Manifests.Delete(ctx, proof.Key(d.key()))
+		err = d.explain(ctx, d.locator(), err)
 	}
 	return err
 }

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -60,5 +62,40 @@ func TestStoreRemoved(t *testing.T) {
 				t.Errorf("a new one of that name: %q", got)
 			}
 		})
+	}
+}
+
+// TestStoreProofGoesFirst: a removal that cannot take the proof of restore along takes nothing, so
+// that no new database of that name shows it; and one that finds no database takes the proof that
+// an earlier one has left.
+func TestStoreProofGoesFirst(t *testing.T) {
+	s := dirSite(t).withStores()
+	const uri = "file:///s/x.db"
+	s.ctl("import", s.database("y.db", 10_000), uri)
+	s.ctl("verify", "--drill", uri)
+	proofs, err := filepath.Glob(s.path("store/manifests/proof-*"))
+	if err != nil || len(proofs) != 1 {
+		t.Fatalf("proofs: %q, %v", proofs, err)
+	}
+	if err := os.Rename(proofs[0], s.path("proof")); err != nil {
+		t.Fatal(err)
+	}
+	// What is no file cannot be deleted as one.
+	if err := os.MkdirAll(proofs[0]+"/in the way", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s.refuse(1, []string{"proof of restore"}, "rm", "--force", uri)
+	s.ctl("export", uri, s.path("out.db"))
+	if err := os.RemoveAll(proofs[0]); err != nil {
+		t.Fatal(err)
+	}
+	s.ctl("rm", "--force", uri)
+	if err := os.Rename(s.path("proof"), proofs[0]); err != nil {
+		t.Fatal(err)
+	}
+	s.refuse(1, []string{"x.db"}, "rm", "--force", uri)
+	s.ctl("create", uri)
+	if list := line(t, s.ctl("ls", uri, "--json")); list["proven"] != nil {
+		t.Errorf("a new database was proven at %v", list["proven"])
 	}
 }
