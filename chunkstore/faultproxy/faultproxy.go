@@ -38,6 +38,8 @@ type Fault struct {
 	Short bool
 	// Flip: one bit in the middle of the answer's body is another.
 	Flip bool
+	// Hide: what the server says is not there is denied, as AWS says it to who may not list.
+	Hide bool
 }
 
 // Plan says what happens to the nth request, from 1. It is called by the requests'
@@ -144,6 +146,10 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	response, body, err := p.forward(r)
 	if err != nil || f.Lose {
 		reset(w)
+		return
+	}
+	if f.Hide && response.StatusCode == http.StatusNotFound {
+		Fault{Status: http.StatusForbidden}.answer(w)
 		return
 	}
 	for name, values := range response.Header {

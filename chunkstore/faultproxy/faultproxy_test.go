@@ -51,6 +51,14 @@ func TestProxy(t *testing.T) {
 	if err == nil || errors.Is(err, chunkstore.ErrAbsent) {
 		t.Errorf("access denied: %v", err)
 	}
+	p.Set(func(int, *http.Request) faultproxy.Fault { return faultproxy.Fault{Hide: true} })
+	if _, err = s.GetObject(t.Context(), nil, ref); err != nil {
+		t.Errorf("what is there, where what is absent is hidden: %v", err)
+	}
+	_, err = s.Targets[0].Chunks.Get(t.Context(), "none", chunkstore.GetOptions{})
+	if !errors.Is(err, chunkstore.ErrDenied) {
+		t.Errorf("what is absent, and hidden: %v", err)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	p.Set(func(int, *http.Request) faultproxy.Fault {
 		cancel()

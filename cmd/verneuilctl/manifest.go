@@ -220,6 +220,9 @@ func (o *origin) fetchFrom(ctx context.Context, s *session,
 func (s *session) explain(ctx context.Context, locator *locate.Locator, err error) error {
 	absent := errors.Is(err, chunkstore.ErrAbsent) || errors.Is(err, locate.ErrNoVersion)
 	switch name, isFile := strings.CutPrefix(locator.String(), "file:///"); {
+	case errors.Is(err, chunkstore.ErrDenied):
+		return fmt.Errorf("%w (who may not list (s3:ListBucket) is denied what is not there, too: "+
+			"is the name right?)", err)
 	case !absent:
 		return err
 	case !locator.Named() && isFile && len(s.config.Remote.Stores) > 0:

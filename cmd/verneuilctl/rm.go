@@ -58,7 +58,7 @@ func (d inStore) remove(ctx context.Context, force bool) error {
 
 func (d inStore) confirmRemoval(ctx context.Context) error {
 	question, refusal := "", "it would be gone for good (--force removes it)"
-	h, err := remote.Inspect(ctx, d.target(), d.key())
+	h, err := d.inspect(ctx)
 	switch {
 	case errors.Is(err, chunkstore.ErrAbsent):
 		kept, listErr := versions.ListKept(ctx, d.target(), d.key())
@@ -69,7 +69,7 @@ func (d inStore) confirmRemoval(ctx context.Context) error {
 		}
 	case chunkstore.IsFault(err): // what is damaged can be removed
 	case err != nil:
-		return err
+		return d.explain(ctx, d.locator(), err)
 	case h.Held:
 		question, refusal = holds(h), fmt.Sprintf("%s holds it, and %s", holder(h), refusal)
 	}
