@@ -236,6 +236,9 @@ func (d inStore) json(h hold) map[string]any {
 				"since": o.Since.UTC()}
 		}
 	}
+	if d.quiet(h) > 0 {
+		line["taken_for_dead"] = true
+	}
 	if h.denied != nil {
 		line["denied"] = h.denied.Error()
 	}

@@ -129,6 +129,9 @@ func (l *lister) print() error {
 		path, size, newest, by := d.Path, unknown(d.err), humanize.Time(d.Stored), "?"
 		if d.hold.Hold != nil {
 			size, by = humanBytes(d.hold.Version.FileBytes), holder(d.hold)
+			if quiet := l.quiet(d.hold); quiet > 0 {
+				by += fmt.Sprintf(", but no sign of life since %s", quiet)
+			}
 			if !d.hold.Appended.IsZero() {
 				newest = humanize.Time(d.hold.Appended)
 			}

@@ -280,6 +280,43 @@ func TestStoreHeld(t *testing.T) {
 	shell.end(1) // the commit that failed
 }
 
+// TestStoreHolderDead: of a holder who has shown no sign of life for too long, all that names him
+// says so; of one who has, nothing does.
+func TestStoreHolderDead(t *testing.T) {
+	s := dirSite(t).withStores()
+	s.ctl("create", "file:///s/x.db")
+	shell := startShell(t, nil, ctlCommand("-c", s.config(), "shell", "file:///s/x.db",
+		"--vfs", library(t)))
+	shell.ask("CREATE TABLE t(x); BEGIN IMMEDIATE; INSERT INTO t VALUES(1);")
+	who := fmt.Sprintf("pid %d on %s", shell.command.Process.Pid, hostname)
+	says := func(dead bool) {
+		t.Helper()
+		for _, args := range [][]string{{"lock", "info", "file:///s/x.db"}, {"ls", "file:///s"},
+			{"ls", "file:///s/x.db"}} {
+			said := s.ctl(args...)
+			if !strings.Contains(said, who) || dead != strings.Contains(said, "sign of life") {
+				t.Errorf("the holder is dead: %v; %s says %s", dead, args, said)
+			}
+			v := line(t, s.ctl(append(args, "--json")...))
+			if v["held"] != true || dead != (v["taken_for_dead"] == true) {
+				t.Errorf("the holder is dead: %v; %s says %v", dead, args, v)
+			}
+		}
+	}
+	says(false)
+	if err := shell.command.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = shell.command.Wait()
+	long := time.Now().Add(-time.Hour)
+	for _, file := range s.files("store/chunks") { // as if an hour had passed
+		if err := os.Chtimes(file, long, long); err != nil {
+			t.Fatal(err)
+		}
+	}
+	says(true)
+}
+
 // TestStoreDenied: with credentials that may only read, what reads works, and what writes says
 // which rights it lacks.
 func TestStoreDenied(t *testing.T) {
