@@ -373,11 +373,7 @@ func showManifest(ctx context.Context, g *global, from *origin, out *output, asJ
 	if err != nil {
 		return err
 	}
-	if out.file != "" {
-		return out.write(raw)
-	}
-	_, err = os.Stdout.Write(raw)
-	return err
+	return out.write(raw)
 }
 
 // entry is a chunk, leaf or node as describe shows it.

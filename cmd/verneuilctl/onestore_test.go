@@ -49,6 +49,13 @@ func TestDash(t *testing.T) {
 	if s.ctl("manifest", "file:///other/d.db", "-o", "-") == "" {
 		t.Error("manifest prints nothing")
 	}
+	s.ctl("sync", db)
+	for _, args := range [][]string{{"replica", db, "-"}, {"replica", db, "-o", "-"}} {
+		if got := s.ctl(args...); !strings.Contains(got, "verneuil://"+hostname+db) {
+			t.Errorf("%q prints %q", args, got)
+		}
+	}
+	s.refuse(2, []string{"--json"}, "replica", db, "-", "--json")
 	if _, err := os.Lstat(s.path("-")); err == nil {
 		t.Error("there is a file called -")
 	}

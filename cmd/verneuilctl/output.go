@@ -52,7 +52,7 @@ func humanBytes(n int64) string { return humanize.Bytes(uint64(max(n, 0))) }
 
 // output is the file that a command writes, completely or not at all.
 type output struct {
-	file  string // empty: stdout
+	file  string // empty, or -: stdout
 	force bool   // replace what is there
 }
 
@@ -62,13 +62,8 @@ func (o *output) flags(command *cobra.Command) {
 	command.Flags().BoolVar(&o.force, "force", false, "replace an existing file")
 }
 
-// toStdout reports whether stdout is written, which - stands for, too.
-func (o *output) toStdout() bool {
-	if o.file == "-" {
-		o.file = ""
-	}
-	return o.file == ""
-}
+// toStdout reports whether stdout is written.
+func (o *output) toStdout() bool { return o.file == "" || o.file == "-" }
 
 // checkDatabase fails if stdout is to have a database, and cannot.
 func (o *output) checkDatabase(asJSON bool) error {
@@ -86,7 +81,7 @@ func (o *output) checkDatabase(asJSON bool) error {
 // check fails if the file exists and may not be replaced. It is called before all the work, and
 // again after it.
 func (o *output) check() error {
-	if o.file == "" {
+	if o.toStdout() {
 		return nil
 	}
 	return o.refused(restore.Replaceable(o.file, o.force))
@@ -100,9 +95,13 @@ func (o *output) refused(err error) error {
 	return err
 }
 
-// write writes the file so that it appears completely or not at all: temporary file, fsync, rename,
-// fsync of the directory.
+// write writes to stdout, or the file so that it appears completely or not at all: temporary file,
+// fsync, rename, fsync of the directory.
 func (o *output) write(content []byte) error {
+	if o.toStdout() {
+		_, err := os.Stdout.Write(content)
+		return err
+	}
 	f, err := os.CreateTemp(filepath.Dir(o.file), ".verneuilctl-*")
 	if err != nil {
 		return err

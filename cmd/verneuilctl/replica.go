@@ -23,7 +23,8 @@ func replicaCommand(g *global) *cobra.Command {
 		Long: `Write FILE, a few lines of text that name the database SOURCE. A program that opens FILE
 gets a read replica, even if it cannot use URIs: it opens FILE with the VFS
 verneuil_snapshot, or by its path alone if its configuration has "make_default": true and
-"replica_files": true. It reads from the targets of its own configuration.`,
+"replica_files": true. It reads from the targets of its own configuration. A FILE of - is
+stdout.`,
 		Args: atMost(2),
 		RunE: func(command *cobra.Command, args []string) error {
 			if len(args) > 0 && (len(args) == 2 || from.uri != "" || from.sourcePath != "") {
@@ -38,6 +39,9 @@ verneuil_snapshot, or by its path alone if its configuration has "make_default":
 			}
 			if out.file == "" {
 				return errors.New("which file? give FILE")
+			}
+			if out.toStdout() && asJSON {
+				return errors.New("--json needs a file: without one the replica goes to stdout")
 			}
 			file := locate.ReplicaFile{}
 			if command.Flags().Changed("auto-refresh") {

@@ -116,14 +116,14 @@ func restoreVersion(ctx context.Context, g *global, from *origin, out *output, a
 	}
 	if err := restoreFound(ctx, s, from, found, func(f locate.Found) error {
 		options.Manifest, options.From = f.Manifest, f.From
-		if out.file == "" {
+		if out.toStdout() {
 			return restoreToStdout(ctx, options)
 		}
 		return out.refused(restore.File(ctx, out.file, options))
 	}); err != nil {
 		return err
 	}
-	if out.file == "" {
+	if out.toStdout() {
 		return nil
 	}
 	bar.summary("restored %s", humanBytes(m.FileBytes))
