@@ -101,10 +101,10 @@ func TestCFiles(t *testing.T) {
 	}
 }
 
-// TestCOffsets compares the offsets that C asserts with those of Go's State.
+// TestCOffsets compares the offsets that C asserts with those of the page that Go has.
 func TestCOffsets(t *testing.T) {
 	at := map[string]uintptr{}
-	s := reflect.TypeFor[State]()
+	s := reflect.TypeFor[page]()
 	for i := range s.NumField() {
 		if f := s.Field(i); f.Name != "_" {
 			at[strings.ToLower(f.Name)] = f.Offset
