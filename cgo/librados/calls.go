@@ -137,6 +137,27 @@ func (s *scope) end() <-chan struct{} {
 	return s.calm
 }
 
+// ask runs f, which asks librados what it answers at once. It fails with [ErrClosed], or with the
+// Errno that f returns.
+//
+// Invariant: no handle is given to librados but in a scope, or in [Cluster.Close], which frees them
+// when nobody is in it any more, and at the end of the process. Who is in a call, and needs
+// something else, enters again.
+func (s *scope) ask(f func() C.int) error {
+	if !s.enter() {
+		return ErrClosed
+	}
+	defer s.leave()
+	if !s.in() {
+		return ErrClosed
+	}
+	defer s.out()
+	if rc := f(); rc < 0 {
+		return syscall.Errno(-rc)
+	}
+	return nil
+}
+
 // linger counts a call that begins or ends a watch, or notifies, by 1 when it begins, by -1 when it
 // has ended.
 func (s *scope) linger(by int) {

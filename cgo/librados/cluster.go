@@ -7,6 +7,7 @@ import "C"
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -196,13 +197,16 @@ func (c *Cluster) set(name, value string) error {
 	return nil
 }
 
-// Config returns the value of an option, as the client has it; empty: there is none.
+// Config returns the value of an option, as the client has it; empty: there is none, or the client
+// is closed.
 func (c *Cluster) Config(name string) string {
 	n := C.CString(name)
 	defer C.free(unsafe.Pointer(n))
 	b := make([]byte, 4096)
-	rc := C.radosConfGet(c.handle, n, (*C.char)(unsafe.Pointer(&b[0])), C.size_t(len(b)))
-	if rc < 0 {
+	err := c.scope.ask(func() C.int {
+		return C.radosConfGet(c.handle, n, (*C.char)(unsafe.Pointer(&b[0])), C.size_t(len(b)))
+	})
+	if err != nil {
 		return ""
 	}
 	value, _, _ := strings.Cut(string(b), "\x00")
@@ -237,8 +241,11 @@ func (c *Cluster) User() string { return c.user }
 // FSID returns the cluster's UUID.
 func (c *Cluster) FSID() (string, error) {
 	var b [64]byte
-	if rc := C.radosFSID(c.handle, (*C.char)(unsafe.Pointer(&b[0])), C.size_t(len(b))); rc < 0 {
-		return "", newError("ask for the cluster's UUID", int(rc))
+	err := c.scope.ask(func() C.int {
+		return C.radosFSID(c.handle, (*C.char)(unsafe.Pointer(&b[0])), C.size_t(len(b)))
+	})
+	if err != nil {
+		return "", failed("ask for the cluster's UUID", err)
 	}
 	text, _, _ := strings.Cut(string(b[:]), "\x00")
 	return text, nil
@@ -246,16 +253,31 @@ func (c *Cluster) FSID() (string, error) {
 
 // Addr returns the client's addresses, by which it stands in a blocklist.
 func (c *Cluster) Addr() (string, error) {
-	var z *C.char
-	if rc := C.radosAddrs(c.handle, &z); rc < 0 {
-		return "", newError("ask for the client's address", int(rc))
+	var addrs string
+	err := c.scope.ask(func() C.int {
+		var z *C.char
+		rc := C.radosAddrs(c.handle, &z)
+		if rc >= 0 {
+			addrs = C.GoString(z)
+			C.radosBufferFree(z)
+		}
+		return rc
+	})
+	if err != nil {
+		return "", failed("ask for the client's address", err)
 	}
-	defer C.radosBufferFree(z)
-	return C.GoString(z), nil
+	return addrs, nil
 }
 
-// ID returns the client's number, which no other client of the cluster has, or has had.
-func (c *Cluster) ID() uint64 { return uint64(C.radosInstance(c.handle)) }
+// ID returns the client's number, which no other client of the cluster has, or has had; 0: the
+// client is closed.
+func (c *Cluster) ID() (id uint64) {
+	_ = c.scope.ask(func() C.int {
+		id = uint64(C.radosInstance(c.handle))
+		return 0
+	})
+	return id
+}
 
 // MonCommand has a monitor carry out a command, which is JSON, and returns what it answers. input
 // is what the command reads; nil: nothing. After an error status may say more.
@@ -358,7 +380,7 @@ func (c *Cluster) PoolName(ctx context.Context, id int64) (name string, err erro
 	return <-got, nil
 }
 
-// poolName is PoolName by the map that the client has.
+// poolName is PoolName by the map that the client has. The caller is in the scope.
 func (c *Cluster) poolName(id int64) (name string, rc int) {
 	var b [1024]byte
 	got := C.radosPoolName(c.handle, C.int64_t(id), (*C.char)(unsafe.Pointer(&b[0])),
@@ -384,12 +406,26 @@ func (c *Cluster) IO(ctx context.Context, pool int64, namespace string) (*IO, er
 		return io, nil
 	}
 	io := &IO{cluster: c, pool: pool, name: name, namespace: namespace}
-	if rc := C.radosIOCreate(c.handle, C.int64_t(pool), &io.handle); rc < 0 {
-		return nil, io.fail("open", "", int(rc))
+	if err := io.open(); err != nil {
+		return nil, err
 	}
-	ns := C.CString(namespace)
-	defer C.free(unsafe.Pointer(ns))
-	C.radosIONamespace(io.handle, ns)
 	c.ios[at] = io
 	return io, nil
+}
+
+// open opens io, which ends with the cluster: that may have been closed by now.
+func (io *IO) open() error {
+	ns := C.CString(io.namespace)
+	defer C.free(unsafe.Pointer(ns))
+	err := io.cluster.scope.ask(func() C.int {
+		rc := C.radosIOCreate(io.cluster.handle, C.int64_t(io.pool), &io.handle)
+		if rc >= 0 {
+			C.radosIONamespace(io.handle, ns)
+		}
+		return rc
+	})
+	if errno := syscall.Errno(0); errors.As(err, &errno) {
+		return io.fail("open", "", -int(errno))
+	}
+	return err
 }

@@ -38,6 +38,14 @@ func newError(request string, rc int) *Error {
 	return e
 }
 
+// failed returns the error of a request that [scope.ask] has answered with err.
+func failed(request string, err error) error {
+	if errno, ok := err.(syscall.Errno); ok {
+		return newError(request, -int(errno))
+	}
+	return err
+}
+
 // meanings are what the cluster means by some errors.
 var meanings = map[syscall.Errno]string{
 	syscall.ESHUTDOWN: "this client is on the cluster's blocklist",

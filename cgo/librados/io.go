@@ -40,8 +40,11 @@ func (io *IO) fail(request, object string, rc int) error {
 	e := newError(request, rc)
 	e.Object, e.Pool, e.Namespace = object, io.name, io.namespace
 	if e.Errno == syscall.ENOENT {
-		_, rc := io.cluster.poolName(io.pool)
-		e.noPool = rc == -C.ENOENT
+		err := io.cluster.scope.ask(func() C.int {
+			_, rc := io.cluster.poolName(io.pool)
+			return C.int(rc)
+		})
+		e.noPool = err == syscall.ENOENT
 	}
 	return e
 }
