@@ -73,8 +73,22 @@ static void perfFunction(sqlite3_context *ctx, int argc, sqlite3_value **argv) {
   else sqlite3_result_error_nomem(ctx);
 }
 
+/* Flushes a database that lives in a store, as the pragma does; 0: it is no such database. */
+static int flushStored(sqlite3_context *ctx, sqlite3 *db, const char *zSchema) {
+  char *az[] = {0, "verneuil_flush_replication_data", 0, 0};
+  int rc = sqlite3_file_control(db, zSchema, SQLITE_FCNTL_PRAGMA, az);
+  if (!az[0]) return 0;
+  char *z = rc == SQLITE_OK ? 0 : sqlite3_mprintf("verneuil_flush: database %s: %s", zSchema, az[0]);
+  if (rc == SQLITE_OK) sqlite3_result_int(ctx, !strcmp(az[0], "1"));
+  else if (z) sqlite3_result_error(ctx, z, -1);
+  else sqlite3_result_error_nomem(ctx);
+  sqlite3_free(z);
+  sqlite3_free(az[0]);
+  return 1;
+}
+
 /* Asks who records a database of the connection, main if it is not named or NULL, for zFunction;
-** 0: the function has failed, and said why. */
+** 0: the function has its result, as a rule that it has failed, and why. */
 static int ask(sqlite3_context *ctx, const char *zFunction, int argc, sqlite3_value **argv, RecorderQuestion *p) {
   sqlite3 *db = sqlite3_context_db_handle(ctx);
   const char *zSchema = argc && sqlite3_value_type(argv[0]) != SQLITE_NULL ? (const char *)sqlite3_value_text(argv[0]) : "main";
@@ -85,6 +99,7 @@ static int ask(sqlite3_context *ctx, const char *zFunction, int argc, sqlite3_va
     return 0;
   }
   if (recorderAsk(db, zSchema, p) && !p->zWhy) return 1;
+  if (p->flush && !p->answered && flushStored(ctx, db, zSchema)) return 0;
   if (!p->zWhy && sqlite3_file_control(db, zSchema, SQLITE_FCNTL_VFS_POINTER, &pVfs) != SQLITE_OK) {
     z = sqlite3_mprintf("%s: no such database: %s", zFunction, zSchema);
   } else {

@@ -10,8 +10,8 @@ static const struct {
   int by;
 } aPragma[PRAGMA_N] = {
   [PRAGMA_FLUSH] = {"verneuil_flush_replication_data", BY_RECORDER | BY_REMOTE},
-  [PRAGMA_DURABLE] = {"verneuil_durable", BY_RECORDER},
-  [PRAGMA_DURABLE_OUTCOME] = {"verneuil_durable_outcome", BY_RECORDER},
+  [PRAGMA_DURABLE] = {"verneuil_durable", BY_RECORDER | BY_REMOTE},
+  [PRAGMA_DURABLE_OUTCOME] = {"verneuil_durable_outcome", BY_RECORDER | BY_REMOTE},
   [PRAGMA_REFRESH] = {"verneuil_snapshot_refresh", BY_REPLICA},
   [PRAGMA_RELOAD] = {"verneuil_snapshot_async_reload", BY_REPLICA},
   [PRAGMA_AUTO] = {"verneuil_snapshot_auto_refresh", BY_REPLICA},
@@ -33,3 +33,19 @@ int booleanOf(const char *z) {
     if (!sqlite3_stricmp(z, azWord[i])) return i & 1;
   return -1;
 }
+
+static const char *const azMode[] = {[DURABLE_OFF] = "off", [DURABLE_ALL] = "on", [DURABLE_ANY] = "any"};
+
+int durableMode(const char *z) {
+  for (int i = DURABLE_OFF; i <= DURABLE_ANY; i++)
+    if (!sqlite3_stricmp(z, azMode[i])) return i;
+  if (!sqlite3_stricmp(z, "all")) return DURABLE_ALL; /* to SQL it is a keyword, and needs quotes */
+  int value = booleanOf(z);
+  return value < 0 ? -1 : value ? DURABLE_ALL : DURABLE_OFF;
+}
+
+char *durableRefusal(const char *z) {
+  return sqlite3_mprintf("verneuil_durable: \"%s\" is none of on, off, all and any", z);
+}
+
+const char *durableName(int mode) { return azMode[mode]; }

@@ -50,7 +50,7 @@ static int pragmaDurable(RecorderFile *p, char **azArg) {
   const char *z = azArg[2];
   int mode = z ? durableMode(z) : p->durable.mode;
   if (mode < 0) {
-    azArg[0] = sqlite3_mprintf("verneuil_durable: \"%s\" is none of on, off, all and any", z);
+    azArg[0] = durableRefusal(z);
     return SQLITE_ERROR;
   }
   char *zWhy = z && mode ? recorderWhyNot(p) : 0;

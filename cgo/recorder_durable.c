@@ -12,18 +12,6 @@ SQLITE_EXTENSION_INIT3
 
 static _Atomic uint64_t nStored, nUnconfirmed, nsWaited;
 
-static const char *const azMode[] = {[DURABLE_OFF] = "off", [DURABLE_ALL] = "on", [DURABLE_ANY] = "any"};
-
-int durableMode(const char *z) {
-  for (int i = DURABLE_OFF; i <= DURABLE_ANY; i++)
-    if (!sqlite3_stricmp(z, azMode[i])) return i;
-  if (!sqlite3_stricmp(z, "all")) return DURABLE_ALL; /* to SQL it is a keyword, and needs quotes */
-  int value = booleanOf(z);
-  return value < 0 ? -1 : value ? DURABLE_ALL : DURABLE_OFF;
-}
-
-const char *durableName(int mode) { return azMode[mode]; }
-
 /* Has sqlite3_interrupt() been called? SQLite tells since 3.41. */
 static int isInterrupted(void *pArg) {
   sqlite3 **ppDb = ((RecorderFile *)pArg)->ppDb;
@@ -40,8 +28,8 @@ static char *words(const RecorderFile *p, int state) {
   const Durable *d = &p->durable;
   const char *zWho = d->mode == DURABLE_ANY ? "no target" : "not every target";
   switch (state) {
-    case STORED_NONE: return sqlite3_mprintf("none: no commit of this connection has waited");
-    case STORED_YES: return sqlite3_mprintf("stored");
+    case STORED_NONE: return sqlite3_mprintf(OUTCOME_NONE_TEXT);
+    case STORED_YES: return sqlite3_mprintf(OUTCOME_STORED_TEXT);
     case STORED_ALONE:
       return sqlite3_mprintf("not stored: no process replicates this database");
     case STORED_OTHER:
@@ -118,7 +106,7 @@ char *durableOutcome(RecorderFile *p) {
   if (d->state == STORED_NONE && !d->owes) return words(p, STORED_NONE);
   SpoolWait wait = waitOf(p);
   if (d->moment.st && spoolStored(&d->moment, &wait) == STORED_YES)
-    return sqlite3_mprintf("stored, but after COMMIT had returned");
+    return sqlite3_mprintf(OUTCOME_LATE_TEXT);
   return d->owes ? sqlite3_mprintf("pending: COMMIT did not wait, as it gave up no lock (locking_mode)")
                  : words(p, d->state);
 }

@@ -25,12 +25,6 @@
 #define VERNEUIL_RECORDER_DURABLE_H
 #include "recorder_file.h"
 
-/* What z asks for: DURABLE_..; -1: it is no such word. */
-int durableMode(const char *z);
-
-/* The name of a mode. */
-const char *durableName(int mode);
-
 /* A transaction of that sequence is about to be published. */
 static inline void durableBefore(RecorderFile *p, SpoolState *st, uint64_t sequence) {
   if (p->durable.mode) spoolWant(st, sequence);

@@ -31,7 +31,6 @@ typedef struct Durable {
   int isTold;                    /* the log has it that commits are not confirmed */
   SpoolMoment moment;            /* of that commit, or of the one that is owed */
 } Durable;
-enum { DURABLE_OFF, DURABLE_ALL, DURABLE_ANY };
 
 typedef struct RecorderFile RecorderFile;
 struct RecorderFile {

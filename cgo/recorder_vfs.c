@@ -7,6 +7,7 @@
 #include "base.h"
 #include "below.h"
 #include "log.h"
+#include "pragma.h"
 #include "recorder.h"
 #include "recorder_attach.h"
 #include "recorder_durable.h"

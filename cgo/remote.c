@@ -427,7 +427,7 @@ int64_t remoteBlock(const void *pOverlay, int64_t iOfst, void *pBlock) {
 
 uintptr_t remoteSpill(const void *pOverlay) { return overlaySpill(pOverlay); }
 
-int remoteCommit(RemoteFile *p, int pass) {
+static int commitAny(RemoteFile *p, int pass) {
   RemotePlace place = {0};
   RemoteChange change = {.nByte = overlaySize(p->pOverlay), .pOverlay = p->pOverlay, .pass = pass, .wait = !p->isUnsynced};
   if (!remoteGo(p)) return failed(p, SQLITE_IOERR_WRITE);
@@ -447,15 +447,27 @@ int remoteCommit(RemoteFile *p, int pass) {
   return SQLITE_OK;
 }
 
-int remoteWait(RemoteFile *p) {
+int remoteCommit(RemoteFile *p, int pass) {
+  int rc = commitAny(p, pass);
+  p->eOutcome = rc != SQLITE_OK ? OUTCOME_FAILED : p->isPending ? OUTCOME_PENDING : OUTCOME_STORED;
+  return rc;
+}
+
+static int waitAny(RemoteFile *p) {
   RemotePlace place = {0};
-  p->isAwaited = 0;
-  if (!p->isPending) return SQLITE_OK;
   if (!remoteGo(p)) return failed(p, SQLITE_IOERR_FSYNC);
   int rc = goRemoteWait(p->hConn, p->ppDb, &place);
   remoteMoved(p, &place); /* M1 */
   p->isPending = 0;
   return rc == SQLITE_OK ? rc : failed(p, rc);
+}
+
+int remoteWait(RemoteFile *p) {
+  p->isAwaited = 0;
+  if (!p->isPending) return SQLITE_OK;
+  int rc = waitAny(p);
+  p->eOutcome = rc == SQLITE_OK ? OUTCOME_STORED : OUTCOME_FAILED;
+  return rc;
 }
 
 /* In WAL mode this is a checkpoint's, of what is durable. */

@@ -55,7 +55,10 @@ static int pragmaOurs(RemoteFile *p, int pragma, char **pzOut) {
   int rc, flushes = pragma == PRAGMA_FLUSH; /* which moves to no other version */
   if (!flushes && (*pzOut = heldBy(p)) != 0) return SQLITE_LOCKED;
   if (!remoteGo(p)) return SQLITE_ERROR;
-  if (flushes) rc = goRemoteFlush(p->hConn, p->ppDb, &z);
+  if (flushes) {
+    rc = goRemoteFlush(p->hConn, p->ppDb, &z);
+    if (rc == SQLITE_OK && p->eOutcome == OUTCOME_PENDING) p->eOutcome = OUTCOME_LATE;
+  }
   else if (pragma == PRAGMA_REMOTE_REFRESH) rc = goRemoteRefresh(p->hConn, p->ppDb, &place, &z);
   else rc = goRemoteRelease(p->hConn, p->ppDb, &z);
   remoteMoved(p, &place);
@@ -64,9 +67,41 @@ static int pragmaOurs(RemoteFile *p, int pragma, char **pzOut) {
   return *pzOut || rc != SQLITE_OK ? rc : SQLITE_NOMEM;
 }
 
+/* PRAGMA verneuil_durable: a COMMIT waits for the store, whatever is asked for, but with
+** synchronous=OFF, which is for another pragma to change. */
+static int pragmaDurable(const RemoteFile *p, char **azArg) {
+  const char *z = azArg[2];
+  int mode = z ? durableMode(z) : DURABLE_OFF;
+  if (mode < 0) {
+    azArg[0] = durableRefusal(z);
+    return SQLITE_ERROR;
+  }
+  if (mode != DURABLE_OFF && p->isUnsynced) {
+    azArg[0] = sqlite3_mprintf("verneuil_durable: with synchronous=OFF a COMMIT does not wait for the store: set synchronous=NORMAL");
+    return SQLITE_ERROR;
+  }
+  azArg[0] = sqlite3_mprintf("%s", durableName(p->isUnsynced ? DURABLE_OFF : DURABLE_ALL));
+  return SQLITE_OK;
+}
+
+/* PRAGMA verneuil_durable_outcome. What a flush has not waited for, nobody here knows to be stored. */
+static char *outcome(const RemoteFile *p) {
+  static const char *const az[] = {
+    [OUTCOME_NONE] = OUTCOME_NONE_TEXT, [OUTCOME_STORED] = OUTCOME_STORED_TEXT, [OUTCOME_LATE] = OUTCOME_LATE_TEXT,
+    [OUTCOME_PENDING] = "pending: with synchronous=OFF a COMMIT does not wait; pragma verneuil_flush_replication_data does",
+    [OUTCOME_FAILED] = "failed: the last COMMIT was an error, which says what became of it",
+  };
+  return sqlite3_mprintf("%s", az[p->eOutcome]);
+}
+
 static int pragmaAny(RemoteFile *p, char **azArg) {
   int pragma = pragmaOf(azArg[1], BY_REMOTE);
-  if (pragma != PRAGMA_OTHER) return pragmaOurs(p, pragma, &azArg[0]);
+  switch (pragma) {
+    case PRAGMA_OTHER: break;
+    case PRAGMA_DURABLE: return pragmaDurable(p, azArg);
+    case PRAGMA_DURABLE_OUTCOME: azArg[0] = outcome(p); return SQLITE_OK;
+    default: return pragmaOurs(p, pragma, &azArg[0]);
+  }
   if (azArg[2] && !sqlite3_stricmp(azArg[1], "locking_mode")) p->hasLockingMode = 1;
   if (azArg[2] && !sqlite3_stricmp(azArg[1], "synchronous")) p->isUnsynced = booleanOf(azArg[2]) == 0;
   return SQLITE_NOTFOUND;

@@ -22,6 +22,10 @@ typedef struct RemoteLease {
 ** fails, too, so that it drops all pages that it has read. */
 enum { FAILURE_NONE, FAILURE_FAILED, FAILURE_DROPPED };
 
+/* How the handle's last commit has ended. PENDING: COMMIT did not wait (synchronous=OFF). LATE: a
+** flush has, since. */
+enum { OUTCOME_NONE, OUTCOME_STORED, OUTCOME_PENDING, OUTCOME_LATE, OUTCOME_FAILED };
+
 typedef struct PrivateFile PrivateFile;
 typedef struct RemoteFile RemoteFile;
 struct RemoteFile {
@@ -53,6 +57,7 @@ struct RemoteFile {
   int isPending;                   /* a commit has not been waited for */
   int isAwaited;                   /* a commit was, and xSync has not come yet */
   int eFailure;                    /* FAILURE_.. */
+  int eOutcome;                    /* OUTCOME_.. */
   int hasUnlocked;                 /* since it committed last */
   int hasLockingMode;              /* PRAGMA locking_mode was seen */
   int isUnsynced;                  /* PRAGMA synchronous=OFF was seen, or xSync did not come (M8) */
