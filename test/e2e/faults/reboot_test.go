@@ -189,15 +189,17 @@ func crashAt(s *harness.Site, journal, synchronous string, crash crashed) {
 		shell.Ask("pragma locking_mode=exclusive;")
 	}
 	shell.Want("pragma journal_mode="+mode+";", mode)
-	shell.Must("pragma synchronous=" + synchronous +
-		"; pragma cache_size=5; create table t(a integer primary key, b);")
-	shell.Must("insert into t(b) values(randomblob(200000)); " +
-		"insert into t(b) values(randomblob(100000)), (randomblob(3000));")
+	// Each flush is of one transaction: of two a slow machine makes two versions, the second of
+	// which may travel in its record; and of what does the next copy of the database makes chunks.
+	shell.Must("pragma synchronous=" + synchronous + "; pragma cache_size=5; " +
+		"begin; create table t(a integer primary key, b); " +
+		"insert into t(b) values(randomblob(200000)); " +
+		"insert into t(b) values(randomblob(100000)), (randomblob(3000)); commit;")
 	shell.Flush()
 	shell.Ask("pragma wal_checkpoint(truncate);") // without a WAL there is a table
 	before := imageOf(s, "a.db*", "spool")
-	shell.Must("insert into t(b) values(randomblob(70000)); " +
-		"update t set b = randomblob(200000) where a = 1;")
+	shell.Must("begin; insert into t(b) values(randomblob(70000)); " +
+		"update t set b = randomblob(200000) where a = 1; commit;")
 	shell.Flush()
 	if !crash.unchangedBy {
 		shell.Must("delete from t where a = 2; insert into t(b) values('unsent');")
