@@ -39,6 +39,7 @@ type Program struct {
 
 	mu     sync.Mutex
 	err    error // of the supervisor
+	killed bool  // cmd's process was sent SIGKILL before a call
 	missed bool  // see Missed
 }
 
@@ -100,7 +101,10 @@ func (p *Program) PID() int { return p.cmd.Process.Pid }
 func (p *Program) Kill() { p.cmd.Process.Kill() }
 
 // Missed reports whether a call was already gone when its process was to be killed before it: the
-// process was ending, or a signal interrupted the call. The process may have ended by itself.
+// process was ending, or a signal interrupted the call. The process may have ended by itself. After
+// Wait it also reports whether cmd's process was killed before a call and has ended by itself all
+// the same: then another thread had called exit before the signal came, as after a signal that ends
+// the process nothing else does (Linux, kernel/signal.c, complete_signal).
 func (p *Program) Missed() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -113,6 +117,9 @@ func (p *Program) Wait() error {
 	<-p.done
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.killed && p.cmd.ProcessState != nil && p.cmd.ProcessState.Exited() {
+		p.missed = true
+	}
 	return errors.Join(err, p.err)
 }
 
@@ -166,12 +173,13 @@ func (p *Program) answer(n *notification) {
 	v := p.decide(n.call())
 	switch {
 	case v.Kill:
-		if ioctl(p.listen, unix.SECCOMP_IOCTL_NOTIF_ID_VALID, unsafe.Pointer(&n.id)) != nil {
-			p.mu.Lock()
-			p.missed = true
-			p.mu.Unlock()
-		}
-		syscall.Kill(groupOf(n.pid), syscall.SIGKILL)
+		process := groupOf(n.pid)
+		gone := ioctl(p.listen, unix.SECCOMP_IOCTL_NOTIF_ID_VALID, unsafe.Pointer(&n.id)) != nil
+		p.mu.Lock()
+		p.missed = p.missed || gone
+		p.killed = p.killed || process == p.cmd.Process.Pid
+		p.mu.Unlock()
+		syscall.Kill(process, syscall.SIGKILL)
 		return
 	case v.Err != 0:
 		a.err = -int32(v.Err)
