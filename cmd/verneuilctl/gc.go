@@ -76,7 +76,11 @@ func gc(
 		return g.errNoTargets()
 	}
 	o = s.collectOptions(o)
-	var failed []error
+	var (
+		failed []error
+		looked []*chunkstore.Target
+		found  int // objects of the host
+	)
 	for _, targets := range byChunks(targets) {
 		if only != nil && targets[0].Chunks.String() != only.Chunks.String() {
 			continue
@@ -86,15 +90,23 @@ func gc(
 			names = append(names, t.Name)
 		}
 		name := strings.Join(names, ", ")
-		found, err := upkeep.Collect(ctx, targets, o)
+		looked = append(looked, targets...)
+		c, err := upkeep.Collect(ctx, targets, o)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if err := printCollected(name, found, o.Delete, asJSON, err); err != nil {
+		if err := printCollected(name, c, o.Delete, asJSON, err); err != nil {
 			return err
 		}
 		if err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", name, err))
+		} else {
+			found += c.Checkpoints.Objects + c.Versions.Objects + c.Records.Objects
+		}
+	}
+	if o.Host != "" && found == 0 && len(failed) == 0 {
+		if hosts, all := hostsIn(ctx, looked); all && !slices.Contains(hosts, o.Host) {
+			s.log.Warn("gc: no database is of that host", "host", o.Host, "there_are", few(hosts))
 		}
 	}
 	return errors.Join(failed...)

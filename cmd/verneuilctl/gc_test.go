@@ -11,6 +11,25 @@ import (
 	"time"
 )
 
+// TestHostMisnamed: who asks for what a host has is told if there is nothing of it, and of which
+// there is something.
+func TestHostMisnamed(t *testing.T) {
+	s := dirSite(t)
+	s.ctl("sync", s.database("x.db", 10_000))
+	s.ctl("gc", "--host", hostname)
+	for _, args := range [][]string{{"gc", "--host", "nosuch"}, {"gc", "--host", "nosuch",
+		"--delete"}} {
+		r := ctl(t, append([]string{"-c", s.config()}, args...)...)
+		if r.code != 0 || !strings.Contains(r.stderr, "no database is of that host") ||
+			!strings.Contains(r.stderr, "host=nosuch there_are="+hostname) {
+			t.Errorf("%s: exit code %d, %s", args, r.code, r.stderr)
+		}
+	}
+	s.refuse(1, []string{"no database of host nosuch", "of " + hostname}, "ls", "--hostname",
+		"nosuch")
+	s.refuse(1, []string{"no database at /none.db found"}, "ls", "-s", "/none.db")
+}
+
 // TestGC: an old pack that no version names is found, and with --delete, deleted; what is young, or
 // in use, stays. Nothing goes where a manifest is damaged.
 func TestGC(t *testing.T) {
@@ -52,7 +71,7 @@ func TestGC(t *testing.T) {
 	if after := len(s.packs()); after != before {
 		t.Errorf("a dry run has left %d of %d packs", after, before)
 	}
-	must(t, "-c", config, "gc", "--delete", "--host", "somebody-else")
+	must(t, "-c", config, "-l", "error", "gc", "--delete", "--host", "somebody-else")
 	if _, err := os.Stat(garbage); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("what nobody needs is there: %v", err)
 	}

@@ -143,9 +143,46 @@ func ls(ctx context.Context, g *global, name string, o lsFlags) error {
 		return err
 	}
 	if len(all) == 0 && len(failed) == 0 && !o.allowEmpty {
-		return errors.New("no database found (if that is right, give --allow-empty)")
+		return noneFound(ctx, targets, o)
 	}
 	return errors.Join(failed...)
+}
+
+// noneFound is the error of who has found no database.
+func noneFound(ctx context.Context, targets []*chunkstore.Target, o lsFlags) error {
+	text := "no database"
+	if o.path != "" {
+		text += " at " + o.path
+	}
+	if o.host == "" {
+		return errors.New(text + " found (if that is right, give --allow-empty)")
+	}
+	text += " of host " + o.host + " found"
+	if there, _ := hostsIn(ctx, targets); len(there) > 0 {
+		text += "; there are some of " + few(there)
+	}
+	return errors.New(text + " (if that is right, give --allow-empty)")
+}
+
+// hostsIn returns the hosts of databases in targets; all, unless there are databases of which the
+// names are not known, or a target cannot be asked. Databases of stores have none.
+func hostsIn(ctx context.Context, targets []*chunkstore.Target) (hosts []string, all bool) {
+	all = true
+	seen := make(map[string]bool)
+	for _, t := range targets {
+		err := locate.Holdings(ctx, t, "", func(h locate.Holding) bool {
+			switch {
+			case h.Foreign:
+				all = false
+			case h.Host != "" && !seen[h.Host]:
+				seen[h.Host] = true
+				hosts = append(hosts, h.Host)
+			}
+			return true
+		})
+		all = all && err == nil
+	}
+	return hosts, all
 }
 
 // unconfigured returns the target that name stands for by itself, without the configuration; nil:

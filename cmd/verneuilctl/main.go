@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -363,6 +364,23 @@ func (g *global) errNoTargets() error {
 	return err
 }
 
+// addressOf is [locate.ParseAddressURI] by the stores of the configuration. Where there are any, it
+// fails for the URI of a database in another, unless that is the name of a file.
+func addressOf(config *vfs.Config, uri string) (a locate.Address, ok bool, err error) {
+	a, ok, err = locate.ParseAddressURI(uri, config.Remote.Has)
+	if ok || err != nil || len(config.Remote.Stores) == 0 {
+		return a, ok, err
+	}
+	other, isURI, otherErr := locate.ParseAddressURI(uri, func(string) bool { return true })
+	if !isURI || otherErr != nil {
+		return a, false, nil
+	}
+	if _, statErr := os.Lstat(other.Name()); errors.Is(statErr, fs.ErrNotExist) {
+		err = config.Remote.Missing(other.Store)
+	}
+	return a, false, err
+}
+
 // checkFile fails if given names a database that lives in a store, of which a command that sends
 // what is on this host has nothing to send.
 func (g *global) checkFile(given string) error {
@@ -370,7 +388,7 @@ func (g *global) checkFile(given string) error {
 	if err != nil {
 		return nil // this command may need no configuration
 	}
-	_, stored, err := locate.ParseAddressURI(given, config.Remote.Has)
+	_, stored, err := addressOf(config, given)
 	if stored && err == nil {
 		err = errors.New("it lives in a store, which has all that COMMIT has answered for: " +
 			"nothing is to be sent")

@@ -150,7 +150,7 @@ func (o *origin) address(g *global) (a locate.Address, ok bool, err error) {
 	if err != nil {
 		return a, false, err
 	}
-	return locate.ParseAddressURI(o.uri, config.Remote.Has)
+	return addressOf(config, o.uri)
 }
 
 // locate finds the manifest's place. A path of this machine is made canonical,
@@ -219,15 +219,13 @@ func (o *origin) fetchFrom(ctx context.Context, s *session,
 // of that host.
 func (s *session) explain(ctx context.Context, locator *locate.Locator, err error) error {
 	absent := errors.Is(err, chunkstore.ErrAbsent) || errors.Is(err, locate.ErrNoVersion)
-	switch name, isFile := strings.CutPrefix(locator.String(), "file:///"); {
+	isFile := strings.HasPrefix(locator.String(), "file:///")
+	switch {
 	case errors.Is(err, chunkstore.ErrDenied):
 		return fmt.Errorf("%w (who may not list (s3:ListBucket) is denied what is not there, too: "+
 			"is the name right?)", err)
 	case !absent:
 		return err
-	case !locator.Named() && isFile && len(s.config.Remote.Stores) > 0:
-		first, _, _ := strings.Cut(name, "/")
-		return fmt.Errorf("%w, and %w", err, s.config.Remote.Missing(first))
 	case !locator.Named() && isFile:
 		return fmt.Errorf("%w: there is no such file; a database is named by its path "+
 			"(verneuilctl ls lists what there is)", err)
@@ -480,8 +478,12 @@ func printManifestName(g *global, host, path string, asJSON bool) error {
 	if err != nil {
 		return err
 	}
-	address, inStore, err := locate.ParseAddressURI(path, config.Remote.Has)
+	address, inStore, err := addressOf(config, path)
 	keys := config.Keys
+	if err == nil && !inStore && schemeOf(path) != "" {
+		err = errors.New("give the path of a database, with --hostname that of another host, or " +
+			"file:///STORE/PATH, with a STORE of the configuration")
+	}
 	if inStore {
 		host, path, keys = "", address.Path, config.StoreKeys(address.Store)
 	} else if err == nil {

@@ -220,6 +220,15 @@ func TestStoresMisnamed(t *testing.T) {
 	s.refuse(1, []string{"not a database"}, "import", s.write("text", bytes.Repeat([]byte("text "),
 		1000)), "file:///s/text.db")
 	s.refuse(2, []string{"where to"}, "import", db)
+	for _, args := range [][]string{{"ls"}, {"sync"}, {"flush"}, {"status"}, {"run"}, {"verify"},
+		{"verify", "--drill"}, {"versions"}, {"manifest-name"}, {"manifest", "--json"},
+		{"shell", "--readonly"}, {"restore", "-o", s.path("o")}} {
+		s.refuse(1, []string{`no such store: "t"`, there}, append(args, "file:///t/x.db")...)
+	}
+	s.refuse(1, []string{`no such store: "t"`, there}, "export", "file:///t/x.db", s.path("o"))
+	s.refuse(1, []string{`no such store: "t"`, there}, "replica", "file:///t/x.db", s.path("o"))
+	s.refuse(1, []string{"--hostname", "file:///STORE"}, "manifest-name", "verneuil://h/x.db")
+	s.refuse(1, []string{"there is no such file"}, "manifest", "-m", s.path("none"), "--json")
 	for _, command := range []string{"sync", "flush"} {
 		s.refuse(1, []string{"file:///s/x.db", "lives in a store"}, command, "file:///s/x.db")
 	}
