@@ -68,7 +68,7 @@ void durableOwe(RecorderFile *p) {
   Durable *d = &p->durable;
   if (!d->mode) return;
   if (d->owes) d->missed = 1;
-  d->owes = spoolMoment(p->pSpool, &d->moment);
+  d->owes = p->pSpool && spoolMoment(p->pSpool, &d->moment);
   if (!d->owes) ended(p, STORED_GONE);
 }
 

@@ -249,7 +249,7 @@ static void childOfFork(void) {
     p->pSpool = 0;
     if (p->awaits == AWAITS_SPOOL) p->awaits = AWAITS_NOTHING;
     p->txn.active = 0;
-    p->pHeld = 0;
+    p->pHeld = p->pCheckpoint = 0;
   }
 }
 __attribute__((constructor)) static void recorderFileLoad(void) {

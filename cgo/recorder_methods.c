@@ -3,6 +3,9 @@
 ** database is also recorded in its changelog (spool_log.c), as spool/doc.go specifies. No method
 ** enters Go but xClose and our pragma.
 **
+** While a call is forwarded the process may be forked, by a handler of the host's or by what lies
+** below. The child has no spool then (recorder_file.c): so p->pSpool is looked at again.
+**
 ** The recorder's files, each above the ones before it:
 **
 **   perf              counts and times of methods
@@ -46,7 +49,7 @@ int recorderClose(sqlite3_file *pFile) {
   if (deletes) walBeforeReset(p->pSpool, 0); /* recorderDelete will not hear of that */
   pFile->pMethods = p->pBase; /* the base may clear it */
   FORWARD(p, OP_CLOSE, rc, xClose(pFile));
-  if (deletes) walAfterReset(p->pSpool, 0);
+  if (deletes && p->pSpool) walAfterReset(p->pSpool, 0);
   recorderLeaveSpool(p); /* tells Go, now that no lock is held */
   recorderForget(p);
   return rc;
@@ -70,6 +73,7 @@ static int writeWal(RecorderFile *p, const void *pBuf, int n, sqlite3_int64 iOfs
   int rc, isHeader = iOfst == 0 && n >= 32;
   if (isHeader) walBeforeReset(p->pSpool, pBuf);
   FORWARD(p, OP_WRITE, rc, xWrite(p->pFile, pBuf, n, iOfst));
+  if (!p->pSpool) return rc;
   if (p->pRaw && rc == SQLITE_OK && recorderStoresOther(p, pBuf, n, iOfst)) return rc;
   if (isHeader) walAfterReset(p->pSpool, pBuf);
   walWrote(p->pSpool, pBuf, n, iOfst);
@@ -83,7 +87,7 @@ static int recorderWrite(sqlite3_file *pFile, const void *pBuf, int n, sqlite3_i
   int rec = recorderRecords(p), rc;
   FORWARD(p, OP_WRITE, rc, xWrite(pFile, pBuf, n, iOfst));
   if (p->pRaw && rc == SQLITE_OK && recorderStoresOther(p, pBuf, n, iOfst)) return rc;
-  if (!rec) return rc;
+  if (!rec || !p->pSpool) return rc;
   const unsigned char *a = counterIn(pBuf, n, iOfst);
   if (a) p->version = versionOf(a);
   if (rc == SQLITE_OK && iOfst + n > p->size) p->size = iOfst + n;
@@ -97,9 +101,9 @@ static int recorderTruncate(sqlite3_file *pFile, sqlite3_int64 size) {
   int rec = recorderRecords(p), rc, endsWal = p->isWal && p->pSpool && size == 0;
   if (endsWal) walBeforeReset(p->pSpool, 0);
   FORWARD(p, OP_TRUNCATE, rc, xTruncate(pFile, size));
-  if (endsWal) walAfterReset(p->pSpool, 0);
+  if (endsWal && p->pSpool) walAfterReset(p->pSpool, 0);
   recorderEndCheckpoint(p); /* a checkpoint truncates last */
-  if (!rec) return rc;
+  if (!rec || !p->pSpool) return rc;
   /* CHUNK_SIZE rounds up (os_unix.c, unixTruncate): the length that the file has now is what
   ** counts */
   if (rc != SQLITE_OK) recorderFailed(p);
@@ -108,7 +112,7 @@ static int recorderTruncate(sqlite3_file *pFile, sqlite3_int64 size) {
     if (p->pBase->xFileSize(p->pFile, &actual) == SQLITE_OK) size = actual;
   }
   p->size = size;
-  spoolTruncate(p->pSpool, &p->txn, size);
+  if (p->pSpool) spoolTruncate(p->pSpool, &p->txn, size);
   return rc;
 }
 
@@ -149,7 +153,7 @@ static int recorderUnlock(sqlite3_file *pFile, int eLock) {
   int rc;
   recorderEndCheckpoint(p);
   if (eLock < SQLITE_LOCK_RESERVED && p->txn.active) {
-    if (recorderJournalIsHot(p)) recorderFailed(p);
+    if (recorderJournalIsHot(p) && p->pSpool) recorderFailed(p);
     recorderEndTransaction(p);
   }
   if (eLock < SQLITE_LOCK_SHARED) {

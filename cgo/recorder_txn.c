@@ -87,6 +87,7 @@ void recorderLeaveCheckpoint(RecorderFile *p) {
 
 void recorderBeginTransaction(RecorderFile *p) {
   lookBefore(p);
+  if (!p->pSpool) return; /* forked meanwhile: recorder_methods.c */
   spoolBegin(p->pSpool, &p->txn, p->version, p->size);
   p->pHeld = p->txn.st;
 }
@@ -100,7 +101,7 @@ void recorderPublish(RecorderFile *p) {
   sqlite3_int64 size;
   if (p->sizeUncertain && p->pBase->xFileSize(p->pFile, &size) != SQLITE_OK) {
     size = -1; /* a size that is not known must not be recorded as if it were */
-    spoolFailed(p->pSpool, &p->txn);
+    if (p->pSpool) spoolFailed(p->pSpool, &p->txn);
   }
   if (p->sizeUncertain) p->size = size;
   p->sizeUncertain = 0;
@@ -108,6 +109,7 @@ void recorderPublish(RecorderFile *p) {
     recorderStop(p, "the VFS below verneuil keeps more than the database in its file: put it above verneuil");
     return;
   }
+  if (!p->pSpool) return; /* forked meanwhile */
   durableBefore(p, p->txn.st, p->txn.sequence);
   spoolEnd(p->pSpool, &p->txn, p->version, p->size);
   recorderValidate(p->pSpool);

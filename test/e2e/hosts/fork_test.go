@@ -330,3 +330,22 @@ func TestForkInHandler(t *testing.T) {
 	s.Ctl("flush", s.Path("spool"))
 	s.MustEqual("a.db")
 }
+
+// TestForkWithin: wherever in SQLite a process is forked, by a handler or by a VFS below ours, the
+// child that goes on there does not end by that, nor does its parent.
+func TestForkWithin(t *testing.T) {
+	for _, mode := range harness.Journals {
+		t.Run(mode, func(t *testing.T) {
+			s := harness.DirSite(t)
+			program := s.Compile(harness.InHosts("forksin.c"), "-Wextra", "-Werror",
+				"-l:libsqlite3.so.0")
+			r := harness.Run(t, []string{s.Env()}, program, harness.Library(t), s.Path("a.db"),
+				mode)
+			var n int
+			fmt.Sscanf(r.Stdout, "%d forks", &n)
+			if r.Code != 0 || n < 50 {
+				t.Errorf("exit code %d: %s%s", r.Code, r.Stdout, r.Stderr)
+			}
+		})
+	}
+}
