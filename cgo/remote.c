@@ -52,10 +52,12 @@
 **     commit has shown, and the pragma says. If it was wrong nothing breaks: xSync waits for what
 **     was not waited for. A handle that has passed its place on with a commit need not give it up;
 **     and while nobody else takes it (its grip is loose) it makes its grip firm without Go, if the
-**     version that it reads is this process's last one, which is not durable yet. That needs no
-**     look at the store (M2) either, as its own commit does not. A call is not saved where the lock
-**     is for a statement that writes, and another handle's version is not durable yet: to reserve
-**     on what is durable would fail, and the busy handler sleep.
+**     version that it reads is this process's last one, which is not durable yet, or is, and is the
+**     newest by the machine's lease (isKept: the process has kept the machine's lock since, and
+**     takes the grip before it gives that back). That needs no look at the store (M2) either, as its
+**     own commit does not. A call is not saved where the lock is for a statement that writes, and
+**     another handle's version is not durable yet: to reserve on what is durable would fail, and the
+**     busy handler sleep.
 **
 ** PENDING and EXCLUSIVE are waited for by nobody: readers have their versions. RESERVED is waited for
 ** by SQLite's busy handler, which tries again; but
@@ -95,6 +97,7 @@ void remoteMoved(RemoteFile *p, const RemotePlace *pPlace) {
   p->iNumber = pPlace->iNumber;
   p->iTip = pPlace->iTip;
   p->iOnto = pPlace->iOnto;
+  p->isKept = pPlace->isKept;
   p->isReserved = pPlace->isHeld;
 }
 
@@ -178,14 +181,16 @@ static int isTip(const RemoteFile *p, uint64_t iTip) {
 }
 
 /* Is the version that is read the newest: while the machine's lease promises that no other machine
-** goes on, that of the lease's record, or the last one of this process? */
-static int isPromised(const RemoteFile *p) {
-  if (!(p->iNumber || p->iTip) || !p->pLease) return 0;
+** goes on, that of the lease's record, or this process's last one, if that is iTip? */
+static int isNewest(const RemoteFile *p, uint64_t iTip) {
+  if (!(p->iNumber || iTip) || !p->pLease) return 0;
   int64_t until = atomic_load_explicit(&p->pLease->until, memory_order_acquire); /* before the others */
   if (!until) return 0;
   int is = p->iNumber && atomic_load_explicit(&p->pLease->iNumber, memory_order_acquire) == p->iNumber;
-  return (is || isTip(p, p->iTip)) && clockNs(CLOCK_BOOTTIME) < until;
+  return (is || isTip(p, iTip)) && clockNs(CLOCK_BOOTTIME) < until;
 }
+
+static int isPromised(const RemoteFile *p) { return isNewest(p, p->iTip); }
 
 /* Is the lock for a statement that writes, as it seems? */
 static int isToWrite(const RemoteFile *p) {
@@ -228,12 +233,15 @@ static void unreserve(RemoteFile *p) {
   remoteMoved(p, &place);
 }
 
+/* May a handle write whose grip is loose, and is made firm? */
+static int isOnto(const RemoteFile *p) { return isTip(p, p->iOnto) || (p->isKept && isNewest(p, 0)); }
+
 /* Makes a loose grip firm, if that is enough to write (M8). */
 static int hasGrip(RemoteFile *p) {
   uint32_t grip = GRIP_LOOSE;
-  if (!isTip(p, p->iOnto) || !atomic_compare_exchange_strong(p->pGrip, &grip, GRIP_FIRM)) return 0;
+  if (!isOnto(p) || !atomic_compare_exchange_strong(p->pGrip, &grip, GRIP_FIRM)) return 0;
   p->isReserved = 1;
-  p->mayWrite = isTip(p, p->iOnto); /* nobody else has made another one since */
+  p->mayWrite = isOnto(p); /* nobody else has made another one since */
   if (!p->mayWrite) unreserve(p);
   return p->mayWrite;
 }

@@ -50,7 +50,7 @@ func (c remoteConn) place(out *C.RemotePlace) {
 	p := c.Place()
 	*out = C.RemotePlace{
 		pTable: p.Table, iNumber: C.uint64_t(p.Number), iTip: C.uint64_t(p.Tip),
-		iOnto: C.uint64_t(p.Onto), isHeld: C.int(b2i(p.Held)),
+		iOnto: C.uint64_t(p.Onto), isKept: C.int(b2i(p.Kept)), isHeld: C.int(b2i(p.Held)),
 	}
 }
 

@@ -13,6 +13,7 @@ typedef struct RemotePlace {
   uint64_t iNumber;                /* of the record by which that became durable; 0: it is not, or nobody knows */
   uint64_t iTip;                   /* what *pTip has while that is this process's last one; 0: never mind */
   uint64_t iOnto;                  /* what *pTip has while a loose grip may be made a firm one; 0: never */
+  int isKept;                      /* it may while the page has iNumber, too */
   int isHeld;                      /* goRemoteUnreserve() is to be called, in the end */
 } RemotePlace;
 

@@ -52,6 +52,7 @@ struct RemoteFile {
   int isReadOnly;                  /* opened so */
   int isFollowing;                 /* mode=ro without staleness_ms: new versions come in the background */
   int isPinned;                    /* immutable=1 or nolock=1: no locks will come */
+  int isKept;                      /* see RemotePlace */
   int isReserved;                  /* Go is to hear when RESERVED ends */
   int mayWrite;                    /* and no commit has given that up since */
   int isPending;                   /* a commit has not been waited for */

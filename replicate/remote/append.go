@@ -44,7 +44,7 @@ func (q *queue) over() bool {
 		return false
 	}
 	q.flush.running = false
-	d.lease.rest()
+	d.lease.keeper.lock.restSoon(&d.lease)
 	return true
 }
 

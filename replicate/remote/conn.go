@@ -78,6 +78,8 @@ type Place struct {
 	Tip uint64
 	// Onto is what Words.Tip has while who has a loose grip may make it a firm one, and write.
 	Onto uint64
+	// Kept: who has a loose grip may do so as well while the page has Number.
+	Kept bool
 	Held bool // Unreserve is to be called, in the end
 }
 
@@ -93,7 +95,7 @@ func (c *Conn) Place() Place {
 		p.Tip = c.at.serial
 	}
 	if c.onto != nil && c.grip.Load() == gripLoose {
-		p.Onto = c.onto.serial
+		p.Onto, p.Kept = c.onto.serial, c.d.users.kept(c)
 	}
 	return p
 }
@@ -315,7 +317,7 @@ func (c *Conn) Commit(ctx context.Context, ch compose.Change, way Way) (moved bo
 	d.queue.push(e)
 	if way.Pass {
 		c.held = false
-		if !way.Early || !d.users.loosen(c) {
+		if !d.users.loosen(c) {
 			d.users.leave(c)
 			c.base, c.onto = nil, nil
 		}

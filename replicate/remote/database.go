@@ -65,10 +65,10 @@ type stay struct {
 	gone  bool        // nobody finds it any more
 }
 
-// writing reports whether a handle has reserved, or something is not durable yet. It is called with
-// mu.
+// writing reports whether a handle has reserved, or something is not durable yet. If not, no handle
+// has a grip any more. It is called with mu.
 func (d *database) writing() bool {
-	return !d.users.free() || len(d.queue.entries) > 0 || d.queue.flush.running
+	return len(d.queue.entries) > 0 || d.queue.flush.running || !d.users.free()
 }
 
 func newDatabase(s *Set, h *shop, path string) (*database, error) {

@@ -42,12 +42,12 @@
 // while the page promises that no other machine has gone on.
 //
 // The place of the writer is one handle's. Who has reserved has a firm grip on it. A commit that
-// passes the place on gives it to who waits. If nobody does, then at synchronous=OFF the handle has
-// a loose grip from there on: another one may take the place with the grip, which is one atomic
-// step. The handle itself makes it firm by another such step, which C does without a call, if the
-// version that it reads is still the tip of the queue. A handle whose turn has come has a loose
-// grip, too, which nobody takes for a moment (heldTime). Who gives the lease back, or the machine's
-// lock, takes the loose grip first.
+// passes the place on gives it to who waits. If nobody does, the handle has a loose grip from there
+// on: another one may take the place with the grip, which is one atomic step. The handle itself
+// makes it firm by another such step, which C does without a call, if the version that it reads is
+// still the tip of the queue; or if it is durable, and the machine's page still promises that it is
+// the newest. A handle whose turn has come has a loose grip, too, which nobody takes for a moment
+// (heldTime). Who gives the lease back, or the machine's lock, takes the loose grip first.
 //
 // # The lease
 //
@@ -76,6 +76,8 @@
 // Of processes that write all the time each goes on for a moment (politeTime), and then leaves the
 // lock to those that say on the page that they wait, until one of them has written. Who has found
 // it taken looks for it by itself when he tries again, in Share, and does not sleep meanwhile.
+// Where no other process wants to write, the lock is kept for a moment after a record (keepTime),
+// for a handle that goes on without a call.
 //
 // Machines that write in turns do not wait for that. Who takes the history over, and finds that
 // another machine has written since he gave it back himself, less than the linger time ago, takes

@@ -341,9 +341,9 @@ func (l *lease) tend(ctx context.Context) (again bool) {
 	wanted := !rival && l.wanted(ctx, at.m.At.Epoch)
 	now := d.now()
 	d.mu.Lock()
-	l.rest() // a handle may have let its turn pass
 	k.wanted = k.wanted || wanted
-	busy := d.writing()
+	l.rest() // a handle may have let its turn pass
+	busy := k.lock.held() || d.writing()
 	due := !busy && (k.wanted || k.rival || now-k.lock.used >= o.LeaseLinger)
 	look := k.traced.due(d)
 	d.mu.Unlock()
@@ -444,6 +444,7 @@ func (l *lease) release(ctx context.Context) (done bool) {
 		return false
 	}
 	d.users.shut()
+	l.rest() // it may have been kept
 	wanted := l.keeper.wanted
 	d.mu.Unlock()
 	err := l.giveBack(ctx, wanted)

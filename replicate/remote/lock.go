@@ -16,6 +16,10 @@ const (
 	// stuckTime is after how long the holder of the machine's lock is watched: one that lives gives
 	// it on in less, as a rule, and to watch it takes requests.
 	stuckTime = time.Second
+	// keepTime is for how long the lock is kept after a record, for a handle that writes again.
+	keepTime = 5 * time.Millisecond
+	// shyTime is for how long it is not, after another process of this machine was seen to write.
+	shyTime = time.Second
 )
 
 // lock is the machine's lock, as this process takes it. It is guarded by database.mu.
@@ -26,6 +30,9 @@ type lock struct {
 	left    uint64        // the state that the file had when it was given back
 	blocked time.Duration // when it was first found taken since; 0: it was not
 	stuck   time.Duration // when it was last found taken, likewise
+	others  time.Duration // when another process was last seen to write, or to wait; 0: never
+	kept    time.Duration // since when it is kept for a handle that writes again
+	end     *time.Timer   // ends that
 }
 
 func (k *lock) held() bool { return k.since != 0 }
@@ -67,9 +74,13 @@ func (l *lease) lock() error {
 		if k.since = max(now, 1); !k.again(now, page) {
 			k.first = k.since
 		}
+		if k.used > 0 && page.Stored() != k.left {
+			k.others = k.since
+		}
 		k.blocked, k.stuck = 0, 0
 		return nil
 	}
+	k.others = max(now, 1)
 	if k.blocked == 0 || now-k.stuck > 2*d.set.o.LeaseTimeout {
 		k.blocked = now
 	}
@@ -131,9 +142,43 @@ func (l *lease) polite() bool {
 // rest gives the machine's lock back if nothing needs it. It is called with mu.
 func (l *lease) rest() {
 	d, k := l.d, &l.keeper.lock
-	if d.writing() || !k.held() {
+	if !k.held() || k.keeps(d) || d.writing() {
 		return
 	}
 	k.since, k.used, k.left = 0, d.now(), l.file.Page().Stored()
 	l.file.Unlock()
+}
+
+// restSoon is rest after a record. It keeps the lock for a moment, for the handle that has written
+// that: if it writes again, it does so without a call (doc.go). It is called with mu.
+func (k *lock) restSoon(l *lease) {
+	k.kept = l.d.now()
+	k.used = k.kept
+	if l.rest(); !k.held() {
+		return
+	}
+	if k.end == nil {
+		k.end = time.AfterFunc(keepTime, func() {
+			l.d.mu.Lock()
+			defer l.d.mu.Unlock()
+			l.rest()
+		})
+	} else {
+		k.end.Reset(keepTime)
+	}
+}
+
+// keeps reports whether the lock is kept for a handle whose grip is loose: for a moment, and while
+// nobody else wants to write, in this process, on this machine, or elsewhere. It is called with mu.
+func (k *lock) keeps(d *database) bool {
+	u, l, now := &d.users, &d.lease, d.now()
+	if u.writer == nil || u.writer.grip.Load() != gripLoose || now-k.kept >= keepTime {
+		return false
+	}
+	if wanted(l.file.Page(), now) {
+		k.others = now
+	}
+	at := d.story.seen.Load()
+	return (k.others == 0 || now-k.others >= shyTime) && at != nil && at.holder &&
+		d.queue.failed == nil && u.leaving == nil && !l.keeper.wanted && !l.keeper.rival
 }

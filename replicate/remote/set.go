@@ -326,6 +326,7 @@ func (s *Set) letGo(d *database) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	idle := !d.writing() && d.queue.flush.due == nil && !d.saver.due
+	d.lease.rest() // it may have been kept
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !idle || d.stay.uses > 0 || d.stay.gone || s.ctx.Err() != nil {

@@ -278,8 +278,8 @@ func (a *actor) write(ctx context.Context) (done bool, err error) {
 func (a *actor) reserve(ctx context.Context) error {
 	a.reserved = true
 	grip := (*atomic.Uint32)(a.c.Words().Grip)
-	if a.isTip(a.place.Onto) && grip.CompareAndSwap(gripLoose, gripFirm) {
-		if a.isTip(a.place.Onto) {
+	if a.isOnto() && grip.CompareAndSwap(gripLoose, gripFirm) {
+		if a.isOnto() {
 			a.p.w.mu.Lock()
 			a.p.w.counts.Again++
 			a.p.w.mu.Unlock()
@@ -289,6 +289,13 @@ func (a *actor) reserve(ctx context.Context) error {
 	}
 	defer a.moved()
 	return a.c.Reserve(ctx)
+}
+
+// isOnto reports whether C takes what a reads for what may be written on by a firm grip.
+func (a *actor) isOnto() bool {
+	page := (*machine.Page)(a.c.Words().Lease)
+	return a.isTip(a.place.Onto) || a.place.Kept && a.place.Number != 0 &&
+		page.Newest(a.place.Number, a.p.h.now()-a.p.w.variant.overstay)
 }
 
 // unreserve is what C does when the lock is given up.

@@ -90,6 +90,18 @@ func (u *users) loosen(c *Conn) bool {
 	return true
 }
 
+// kept reports whether c reads what it has committed last, which is durable, and this process has
+// kept the machine's lock since. Who gives that back takes c's grip first, and c gets it again only
+// in a call, after which it is asked anew. It is called without mu.
+func (u *users) kept(c *Conn) bool {
+	if done, err := c.onto.ended(); !done || err != nil || c.onto.m.Cut != c.cut {
+		return false
+	}
+	u.d.mu.Lock()
+	defer u.d.mu.Unlock()
+	return u.writer == c && u.d.lease.keeper.lock.held()
+}
+
 // leave takes the place from c, and gives it to the next one who waits. It reports whether c had
 // it, and nobody waits.
 func (u *users) leave(c *Conn) (last bool) {
