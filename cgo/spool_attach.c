@@ -249,10 +249,12 @@ char *spoolStray(Spool *p) {
   return sqlite3_mprintf("spool %s was lost, and cannot be made again: %s", p->zDir, zWhy);
 }
 
-/* The next Spool after p, the first after NULL, with a reference; gives that of p back. */
+/* The next Spool after p, the first after NULL, with a reference; gives that of p back. One without
+** a state has no handle yet: another thread is attaching it, or has tried in vain. */
 static Spool *nextSpool(Spool *p) {
   Quiet q = quietLock(&mu);
   Spool *pNext = p ? p->pNext : pSpools;
+  while (pNext && !pNext->st) pNext = pNext->pNext;
   if (pNext) pNext->nRef++;
   quietUnlock(&mu, q);
   if (p) spoolRelease(p);

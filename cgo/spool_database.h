@@ -22,7 +22,7 @@ struct Spool {
   FileIdentity id;                 /* and which file stood there */
   char *zDir;                      /* the spool's directory */
   pthread_mutex_t attaching;       /* held while st is replaced, for a moment */
-  SpoolState *_Atomic st;          /* mapped; replaced when lost */
+  SpoolState *_Atomic st;          /* mapped; replaced when lost; NULL until it is attached first */
   uint64_t stateIno;               /* the inode that st maps */
   struct SpoolOld {
     struct SpoolOld *pNext;

@@ -89,3 +89,25 @@ func TestOpeningWaitsAlone(t *testing.T) {
 	}
 	t.Fatal("whatever the host does, it ends after the opening that waits")
 }
+
+// TestStatusWhileOpening: another thread asks for the status while an opening waits, whose spool
+// has no state yet.
+func TestStatusWhileOpening(t *testing.T) {
+	s := harness.DirSite(t)
+	h := openingAt(s)
+	h.Must(".open " + s.Path("b.db"))
+	path, release := keepsAttach(s)
+	defer release()
+	for range 20 { // as above
+		h.Must(".begin " + s.Path("a.db"))
+		harness.Until(t, "an opening waits", func() bool { return waiting(h, path) > 0 })
+		h.Must("select verneuil_status()")
+		alone := waiting(h, path) > 0
+		h.Must(".join")
+		if alone {
+			h.EndsWith(0)
+			return
+		}
+	}
+	t.Fatal("whenever the status is there, the opening has ended")
+}
