@@ -140,8 +140,8 @@ var errBeside = map[mirror.Beside]error{
 	mirror.HotBeside: errors.New("a rollback journal lies beside the database that nobody is " +
 		"using: SQLite will play it back, and then the database may be another one. The next " +
 		"commit, or verneuilctl flush, finds out"),
-	mirror.NoWALBeside: errors.New("the database's WAL was removed, or emptied, without the " +
-		"extension: what it had, and the file had not yet, is only in the targets now " +
+	mirror.NoWALBeside: errors.New("the database's WAL was removed, emptied or damaged, without " +
+		"the extension: what it had, and the file had not yet, is only in the targets now " +
 		"(verneuilctl restore). The next commit, or verneuilctl flush, sends the database as " +
 		"it is"),
 	mirror.WALBeside: errors.New("the database's WAL is not the one that was recorded: it was " +

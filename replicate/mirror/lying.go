@@ -63,9 +63,9 @@ func LookBeside(path string, st *spool.State, open func() (Source, error)) (Besi
 
 // lookAtWAL compares the WAL that lies beside the database at path with what is published, and
 // returns where it ends: at the last commit that whoever opens the database next finds in it. What
-// is read is the header and the last published frame, and what follows that. It takes no lock. Only
-// if the WAL is another one does it open the wal-index and, by open, the database, to see whether
-// somebody is about to publish it. It says [spool.LeftMoving] then.
+// is read is the header and the last published frame, and what follows that; all of it, if nobody
+// uses it. It takes no lock. It opens the wal-index and, by open, the database, to see whether
+// somebody uses it, or is about to publish it. It says [spool.LeftMoving] then.
 func lookAtWAL(path string, st *spool.State, open func() (Source, error)) (
 	spool.Left, spool.WALEnd, error,
 ) {
@@ -75,7 +75,11 @@ func lookAtWAL(path string, st *spool.State, open func() (Source, error)) (
 		return spool.LeftAlone, lies, err
 	}
 	if whole && continues(lies, published) {
-		return spool.LeftAlone, lies, nil
+		frames, intact, err := recovered(path, published, open)
+		if err != nil || intact {
+			return spool.LeftAlone, lies, err
+		}
+		lies.Frames, lies.Sum = frames, 0
 	}
 	index, err := openIndex(path + "-shm")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -100,6 +104,46 @@ func lookAtWAL(path string, st *spool.State, open func() (Source, error)) (
 		return spool.LeftMoving, lies, nil
 	}
 	return spool.LeftChanged, lies, nil
+}
+
+// recovered returns how many of the published frames of a WAL, of which the last one stands,
+// whoever uses it finds there, or opens the database next: recovery stops where one is damaged,
+// also in the middle, and who uses the WAL goes by a wal-index that was recovered. intact says that
+// it finds all.
+func recovered(path string, published spool.WALEnd, open func() (Source, error)) (
+	frames int, intact bool, err error,
+) {
+	if published.Frames == 0 {
+		return 0, true, nil
+	}
+	index, err := openIndex(path + "-shm")
+	if err == nil {
+		if locked, err := indexLocked(index); err != nil {
+			return 0, true, fmt.Errorf("look at wal-index: %w", err)
+		} else if locked {
+			now, err := sqlitefile.ReadWALIndex(index)
+			fewer := err == nil && now.Salts == published.Salts && now.Frames < published.Frames
+			return now.Frames, !fewer, nil // one that is being written says nothing
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return 0, true, fmt.Errorf("look at wal-index: %w", err)
+	}
+	src, err := open()
+	if err != nil {
+		return 0, true, err
+	}
+	defer src.Close()
+	// Under locking EXCLUSIVE the wal-index is on the heap.
+	if writer, err := src.Exclusive(); err != nil || writer != 0 {
+		return 0, true, wrap(err, "look at locks")
+	}
+	f, r, err := openWAL(path)
+	if err != nil || r == nil || r.Salts != published.Salts {
+		return 0, true, err
+	}
+	defer f.Close()
+	frames, intact, err = sqlitefile.Recover(f, published.Frames)
+	return frames, intact, wrap(err, "read WAL")
 }
 
 // continues reports whether a WAL ends where it is published to end. One without a commit is as

@@ -118,12 +118,12 @@ func (w *wal) openCommitted(ctx context.Context) (frames int, err error) {
 		}
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			return w.validFrames(), nil
+			return w.validFrames(), w.fallBack()
 		case err == nil && index.Salts == w.salts:
 			if stale, err := w.indexIsStale(f, index); err != nil {
 				return 0, err
 			} else if stale {
-				return w.validFrames(), nil
+				return w.validFrames(), w.fallBack()
 			}
 			w.wentBack(index.Frames)
 			return max(index.Frames, w.published(w.salts)), nil
@@ -150,33 +150,57 @@ func (w *wal) openCommitted(ctx context.Context) (frames int, err error) {
 	}
 }
 
-// indexIsStale reports whether what a wal-index counts does not stand in the WAL, and no connection
-// uses the index: then the WAL is an older one that was put back, and the next connection will
-// recover the index.
+// fallBack publishes no more frames than the next connection finds, where nobody uses the WAL and
+// one of those that are published is damaged.
+func (w *wal) fallBack() error {
+	was, whole := w.st.WALEnd()
+	published := w.st.WALPublished.Load()
+	if !whole || was.Salts != w.salts {
+		return nil
+	}
+	frames, intact, err := recovered(w.sp.Path(), was, w.o.OpenSource)
+	if err != nil || intact {
+		return err
+	}
+	w.st.Raise(spool.CauseForeign)
+	w.st.WALPublished.CompareAndSwap(published, spool.WALPosition(w.salts, frames))
+	return nil
+}
+
+// indexIsStale reports whether what a wal-index counts does not stand in the WAL, or behind a frame
+// that is damaged, and no connection uses the index: then the WAL is an older one that was put
+// back, or somebody has written to it, and the next connection will recover the index.
 func (w *wal) indexIsStale(f *os.File, index sqlitefile.WALIndex) (bool, error) {
 	if index.Frames == 0 {
 		return false, nil
 	}
-	sum, err := w.reader.SumAt(index.Frames)
-	if err != nil || sum == index.Sum {
-		return false, wrap(err, "read WAL")
+	if locked, err := indexLocked(f); err != nil || locked {
+		return false, wrap(err, "look at wal-index")
 	}
-	locked, err := indexLocked(f)
-	return !locked, wrap(err, "look at wal-index")
+	sum, err := w.reader.SumAt(index.Frames)
+	if err != nil || sum != index.Sum {
+		return err == nil, wrap(err, "read WAL")
+	}
+	_, intact, err := sqlitefile.Recover(w.file, index.Frames)
+	return !intact, wrap(err, "read WAL")
 }
 
 // wentBack is told how many frames of the WAL are committed, or valid. If fewer are than are
 // published, and the last published one does not stand there, an older WAL of the same salts was
-// put in its place: then no more are published than there are. (Else a wal-index on the heap counts
-// them.)
+// put in its place; if one before it is damaged, the wal-index was recovered up to there: then no
+// more are published than there are. (Else a wal-index on the heap counts them.)
 func (w *wal) wentBack(frames int) {
 	published, sum := w.st.WALPublished.Load(), w.st.WALSum.Load()
 	n := w.published(w.salts)
 	if frames >= n || sum == 0 || w.reader == nil {
 		return
 	}
-	if there, err := w.reader.SumAt(n); err != nil || there == sum {
+	if there, err := w.reader.SumAt(n); err != nil {
 		return
+	} else if there == sum {
+		if _, intact, err := sqlitefile.Recover(w.file, n); err != nil || intact {
+			return
+		}
 	}
 	w.st.Raise(spool.CauseForeign)
 	w.st.WALPublished.CompareAndSwap(published, spool.WALPosition(w.salts, frames))

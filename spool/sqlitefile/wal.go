@@ -210,6 +210,30 @@ func (w *WALReader) NextCommit(most int, frame func(WALFrame) error) (WALFrame, 
 	return WALFrame{}, io.EOF
 }
 
+// Recover returns how many frames of the WAL in r, of the first n, SQLite's recovery takes, which
+// stops at the first one that is not valid: those up to the last commit before that. whole says
+// that all n are valid. Whoever uses the wal-index finds the frames behind a damaged one, too.
+func Recover(r io.ReaderAt, n int) (frames int, whole bool, err error) {
+	w, err := NewWALReader(r)
+	if errors.Is(err, ErrNoWAL) {
+		return 0, n == 0, nil
+	} else if err != nil {
+		return 0, false, err
+	}
+	for w.frames < n {
+		f, err := w.Next()
+		if err == io.EOF {
+			return frames, false, nil
+		} else if err != nil {
+			return frames, false, err
+		}
+		if f.Commit != 0 {
+			frames = w.frames
+		}
+	}
+	return frames, true, nil
+}
+
 // AllFrames is more frames than any WAL has.
 const AllFrames = math.MaxInt
 

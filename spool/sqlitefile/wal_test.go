@@ -201,8 +201,10 @@ func TestWALDamage(t *testing.T) {
 		t.Fatalf("%d transactions in the WAL, want at least 5", len(ends)-1)
 	}
 	const frameBytes = 24 + 512
+	total := whole.Frames()
 	check := func(damaged []byte, intact int, what string) {
 		t.Helper()
+		all := intact == total
 		view, err := sqlitefile.NewWALView(bytes.NewReader(damaged), 0)
 		if err != nil {
 			t.Fatalf("%s: %v", what, err)
@@ -213,7 +215,13 @@ func TestWALDamage(t *testing.T) {
 		if view.Frames != intact {
 			t.Errorf("%s: view of %d frames, want %d", what, view.Frames, intact)
 		}
+		frames, is, err := sqlitefile.Recover(bytes.NewReader(damaged), total)
+		if frames != intact || is != all || err != nil {
+			t.Errorf("%s: recovery takes %d frames, all: %v, %v; want %d", what, frames, is, err,
+				intact)
+		}
 	}
+	check(wal, total, "undamaged")
 	for at := 32; at < len(wal); at += 97 {
 		flipped := bytes.Clone(wal)
 		flipped[at] ^= 0x10

@@ -2,6 +2,7 @@ package faults_test
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -52,6 +53,22 @@ func cut(keep func(size int64) int64) func(s *harness.Site) {
 	}
 }
 
+// junkInFrame overwrites some bytes of the WAL's frame n, from 0; those behind it stay as they are.
+func junkInFrame(n, at int64) func(s *harness.Site) {
+	return func(s *harness.Site) {
+		const frame = 24 + 4096
+		f, err := os.OpenFile(s.Path("a.db-wal"), os.O_RDWR, 0)
+		harness.Must(s.T, err)
+		info, err := f.Stat()
+		harness.Must(s.T, err)
+		if info.Size() < 32+(n+3)*frame {
+			s.T.Fatalf("the WAL has %d bytes: no frames are behind the damage", info.Size())
+		}
+		_, err = f.WriteAt([]byte("junk junk junk"), 32+n*frame+at)
+		harness.Must(s.T, errors.Join(err, f.Close()))
+	}
+}
+
 func stock(sql ...string) func(s *harness.Site) {
 	return func(s *harness.Site) { s.Stock("a.db", sql...) }
 }
@@ -84,6 +101,14 @@ var standings = []lying{
 		do: cut(func(n int64) int64 { return n / 2 })},
 	{name: "the last commit cut off", was: "killed",
 		do: cut(func(n int64) int64 { return n - 10 })},
+	{name: "junk in the WAL's first frame", was: "killed", do: junkInFrame(0, 500)},
+	{name: "junk in a frame's header", was: "killed", do: junkInFrame(2, 8)},
+	{name: "junk in a page in the middle of the WAL", was: "killed", do: junkInFrame(2, 4000)},
+	{name: "junk in the WAL's middle, no wal-index", was: "killed", do: func(s *harness.Site) {
+		junkInFrame(2, 4000)(s)
+		removes("a.db-shm")(s)
+	}},
+	{name: "junk in the WAL's header", was: "killed", do: junkInFrame(0, -20)},
 	{name: "an older WAL", was: "killed", do: copies("was.db-wal", "a.db-wal")},
 	{name: "an older WAL, no wal-index", was: "killed", do: func(s *harness.Site) {
 		copyFile(s, "was.db-wal", "a.db-wal")
