@@ -77,7 +77,8 @@
 // lock to those that say on the page that they wait, until one of them has written. Who has found
 // it taken looks for it by itself when he tries again, in Share, and does not sleep meanwhile.
 // Where no other process wants to write, the lock is kept for a moment after a record (keepTime),
-// for a handle that goes on without a call.
+// for a handle that goes on without a call. The page says so, and who finds the lock taken then
+// waits for it: nobody writes, so that SQLite is not told that somebody does.
 //
 // Machines that write in turns do not wait for that. Who takes the history over, and finds that
 // another machine has written since he gave it back himself, less than the linger time ago, takes

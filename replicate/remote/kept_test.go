@@ -84,11 +84,21 @@ func TestKeptLock(t *testing.T) {
 		goes(false, "the lock is kept although another process wrote a moment ago")
 		pause(2 * time.Second)
 		write(c)
-		if err := begin(t, other); !errors.Is(err, remote.ErrBusy) {
-			t.Fatalf("the lock is not kept: %v", err)
+		if err := begin(t, other); err != nil {
+			t.Fatalf("a process is told that another one writes, which does not: %v", err)
 		}
-		goes(true, "who waits takes the grip")
-		goes(false, "the lock is kept although another process waits for it")
+		other.Unreserve()
+		goes(false, "a handle goes on without the lock")
+		write(c)
+		goes(false, "the lock is kept although another process waited for it a moment ago")
+		pause(2 * time.Second)
+		write(c)
+		goesOn(c)
+		if err := begin(t, other); !errors.Is(err, remote.ErrBusy) {
+			t.Fatalf("two write at once: %v", err)
+		}
+		v++
+		mustCommit(t, c, v)
 		write(other)
 		pause(2 * time.Second)
 		write(far)

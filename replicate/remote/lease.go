@@ -107,7 +107,7 @@ func (l *lease) hold(ctx context.Context) error {
 	if err := d.story.open(ctx); err != nil {
 		return err
 	}
-	if err := l.lock(); err != nil {
+	if err := l.lock(ctx); err != nil {
 		return err
 	}
 	if err := l.own(ctx); err != nil {

@@ -54,13 +54,24 @@ func wanted(page *machine.Page, now time.Duration) bool {
 	return at > 0 && now-at < politeTime
 }
 
-// lock has this process hold the machine's lock, until rest. The caller is d.users.writer.
-func (l *lease) lock() error {
+// lock has this process hold the machine's lock, until rest. The caller is d.users.writer. It waits
+// for a lock that another process only keeps: that one has no transaction open.
+func (l *lease) lock(ctx context.Context) error {
+	for {
+		err := l.keeper.lock.take(l)
+		d := l.d
+		kept := l.file.Page().Kept()
+		if err == nil || kept == 0 || d.now()-kept >= politeTime || !rest(ctx, lockPause) {
+			return err
+		}
+	}
+}
+
+func (k *lock) take(l *lease) error {
 	d := l.d
 	page, now := l.file.Page(), d.now()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	k := &l.keeper.lock
 	if k.held() {
 		return nil
 	}
@@ -145,7 +156,9 @@ func (l *lease) rest() {
 	if !k.held() || k.keeps(d) || d.writing() {
 		return
 	}
-	k.since, k.used, k.left = 0, d.now(), l.file.Page().Stored()
+	page := l.file.Page()
+	k.since, k.used, k.left = 0, d.now(), page.Stored()
+	page.Keep(0)
 	l.file.Unlock()
 }
 
@@ -157,6 +170,7 @@ func (k *lock) restSoon(l *lease) {
 	if l.rest(); !k.held() {
 		return
 	}
+	l.file.Page().Keep(k.kept + keepTime)
 	if k.end == nil {
 		k.end = time.AfterFunc(keepTime, func() {
 			l.d.mu.Lock()

@@ -13,6 +13,8 @@ type Page struct {
 	wanted atomic.Uint64 // ns
 
 	sequence atomic.Uint64 // of the state; 0: there is none
+
+	kept atomic.Uint64 // ns
 }
 
 // Promise says that until then no other machine goes on, and that the version with that record is
@@ -48,6 +50,13 @@ func (p *Page) Want(now time.Duration) { p.wanted.Store(uint64(max(now, 1))) }
 
 // Wanted returns when a process last said so; 0: none did.
 func (p *Page) Wanted() time.Duration { return time.Duration(p.wanted.Load()) }
+
+// Keep says that whoever has the lock does not write, and gives it back at that time unless he
+// writes again; 0: he has given it back.
+func (p *Page) Keep(until time.Duration) { p.kept.Store(uint64(max(until, 0))) }
+
+// Kept returns what Keep has said last. Who has said it may be dead.
+func (p *Page) Kept() time.Duration { return time.Duration(p.kept.Load()) }
 
 // Stored returns which state the file has, of those that are stored by and by; 0: none.
 func (p *Page) Stored() uint64 { return p.sequence.Load() }

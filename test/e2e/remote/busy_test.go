@@ -57,6 +57,27 @@ func TestBusyTimeout(t *testing.T) {
 	holder.Want("select count(*) from t;", "0")
 }
 
+// TestNobodyIsBusy: between two transactions of one process another one of its machine may write,
+// and need not wait for that by a busy timeout: the first one has no transaction open.
+func TestNobodyIsBusy(t *testing.T) {
+	s := newStage(t, nil, nil)
+	for k := range 8 {
+		var all [2]*harness.Process
+		for i := range all {
+			all[i] = harness.Start(t, []string{"VERNEUIL_CONFIG=@" + s.machines[0].config},
+				harness.SQLiteShell(t), "-batch")
+			all[i].Must(".load " + s.library)
+			all[i].Must(fmt.Sprintf(".open file:///rounds/nobody%d.db?vfs=verneuil_remote", k))
+			all[i].Must("create table if not exists t(v);")
+		}
+		for range 3 {
+			all[0].Must("insert into t values(1);")
+		}
+		all[1].Must("insert into t values(1);")
+		all[0].Want("select count(*) from t;", "4")
+	}
+}
+
 // TestProcessesOfOneMachine: two of them that write all the time do not sleep between their
 // commits: each goes on for a moment, and then leaves the machine's lock to the other one, which is
 // there. What is looked at is how often they try: the busy handler sleeps after each time in vain.
