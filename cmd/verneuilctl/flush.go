@@ -180,6 +180,9 @@ func (g *global) spools(path string) ([]string, error) {
 				"with replication_spooling_dir")
 		}
 		path = config.ReplicationSpoolingDir
+		if _, err := os.Stat(path); err != nil {
+			return nil, notThere(path, err)
+		}
 	} else if err := g.checkFile(path); err != nil {
 		return nil, err
 	}

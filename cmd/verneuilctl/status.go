@@ -137,11 +137,22 @@ func (g *global) place(path string) (here place, err error) {
 	if here.dir, err = filepath.Abs(here.dir); err == nil {
 		_, err = os.ReadDir(here.dir)
 	}
-	if path == "" && errors.Is(err, fs.ErrNotExist) {
+	if path == "" && err != nil {
+		err = notThere(here.dir, err)
+	}
+	return here, err
+}
+
+// notThere says what it means that the configuration's spooling directory cannot be read.
+func notThere(root string, err error) error {
+	if why := vfs.Usable(root); why != nil {
+		return fmt.Errorf("nothing is replicated from here: the replication_spooling_dir %s "+
+			"cannot be made, or used: %w", root, why)
+	} else if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("nothing is replicated from here: no program has written to a database "+
 			"with this configuration, or none could make its replication_spooling_dir: %w", err)
 	}
-	return here, err
+	return err
 }
 
 // standing is what status tells of one database.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -406,6 +407,36 @@ func TestReplicatorStopped(t *testing.T) {
 	}
 	other.end(0)
 	shell.end(0)
+}
+
+// TestNoSpoolingDir: whoever looks at the spools of a configuration whose spooling directory cannot
+// be made says that nothing is replicated, and why; and makes nothing.
+func TestNoSpoolingDir(t *testing.T) {
+	s := dirSite(t)
+	db := s.database("x.db", 10_000)
+	s.configure(map[string]any{"replication_spooling_dir": s.write("file", nil) + "/spool"})
+	const why = "not a directory"
+	for _, args := range [][]string{{"status"}, {"status", "--json"}, {"status", "--prometheus"},
+		{"flush"}, {"flush", "--allow-empty"}} {
+		s.refuse(1, []string{"nothing is replicated from here", s.path("file/spool"), why}, args...)
+	}
+	for _, args := range [][]string{{"status", db}, {"flush", db}} {
+		s.refuse(1, []string{"not recorded", s.path("file/spool"), why}, args...)
+	}
+	for _, args := range [][]string{{"config", "check"}, {"doctor"}} {
+		r := ctl(t, append([]string{"-c", s.config()}, args...)...)
+		if r.code != 1 || !strings.Contains(r.stdout, s.path("file/spool")+": "+why) {
+			t.Errorf("%s: exit code %d, %s%s", args, r.code, r.stdout, r.stderr)
+		}
+	}
+	said := program(t, []string{"VERNEUIL_CONFIG=" + s.config()}, sqliteShell(t), "-cmd",
+		".load "+library(t), "-cmd", ".open "+db, ":memory:",
+		"create table u(x); select verneuil_status();").stdout
+	var status struct{ Error string }
+	if err := json.Unmarshal([]byte(said), &status); err != nil || !strings.Contains(
+		strings.ToLower(status.Error), why) {
+		t.Errorf("verneuil_status() says %s: %v", said, err)
+	}
 }
 
 // TestStatusOfOne: status tells of the database that it is asked for, and says so of one that

@@ -50,7 +50,7 @@ func withoutSpool(root, path string) standing {
 	s.Path, s.Spool, s.State = path, spool.Dir(root, path), "not recorded"
 	s.Error = "not recorded: it has no spool in " + root
 	if err := whyUnwritable(root); err != nil {
-		s.Error += fmt.Sprintf(", where nothing can be written: %v: make room there; a process "+
+		s.Error += fmt.Sprintf(", where nothing can be written: %v: mend that; a process "+
 			"that has the database open tries it again every 10 s", err)
 	} else {
 		s.Error += ": no program has written to it with this configuration since the machine was " +
