@@ -1,6 +1,7 @@
 package faults_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -170,5 +171,84 @@ func TestRoomIsMadeLater(t *testing.T) {
 		}
 		shell.EndsWith(1) // it was refused once
 		s.MustEqual(db)
+	}
+}
+
+// hindrances keep a spool from being made.
+var hindrances = []struct {
+	name, why    string
+	hinder, mend func(s *harness.Site) error
+	under        []string // runs the application
+}{
+	{name: "read-only", why: "Read-only file system",
+		hinder: func(s *harness.Site) error {
+			return errors.Join(os.Mkdir(s.Path("spool"), 0o700), syscall.Mount("tmpfs",
+				s.Path("spool"), "tmpfs", syscall.MS_RDONLY, "size=100m,mode=700"))
+		},
+		mend: func(s *harness.Site) error {
+			return syscall.Mount("tmpfs", s.Path("spool"), "tmpfs", syscall.MS_REMOUNT,
+				"size=100m,mode=700")
+		}},
+	{name: "a file", why: "Not a directory",
+		hinder: func(s *harness.Site) error {
+			return os.WriteFile(s.Path("spool"), nil, 0o600)
+		},
+		mend: func(s *harness.Site) error { return os.Remove(s.Path("spool")) }},
+	{name: "denied", why: "Permission denied",
+		hinder: func(s *harness.Site) error {
+			s.Configure(map[string]any{"replication_spooling_dir": s.Path("spool/below")})
+			return errors.Join(os.Mkdir(s.Path("spool"), 0), os.Chown(s.Path("spool"),
+				harness.Nobody, harness.Nobody))
+		},
+		mend: func(s *harness.Site) error {
+			return errors.Join(os.Chmod(s.Path("spool"), 0o700), os.Chown(s.Path("spool"),
+				os.Geteuid(), os.Getegid()))
+		},
+		under: []string{"setpriv", "--bounding-set=-dac_override,-dac_read_search"}},
+	{name: "another user's", why: "belongs to another user",
+		hinder: func(s *harness.Site) error {
+			return errors.Join(os.Mkdir(s.Path("spool"), 0), os.Chown(s.Path("spool"),
+				harness.Nobody, harness.Nobody))
+		},
+		mend: func(s *harness.Site) error {
+			return errors.Join(os.Chown(s.Path("spool"), os.Geteuid(), os.Getegid()),
+				os.Chmod(s.Path("spool"), 0o700))
+		}},
+	{name: "a link", why: "is a symbolic link",
+		hinder: func(s *harness.Site) error { return os.Symlink("spool", s.Path("spool")) },
+		mend:   func(s *harness.Site) error { return os.Remove(s.Path("spool")) }},
+}
+
+// TestSpoolHinderedAtFirst: whatever keeps a spool from being made while a database is opened, the
+// application works, the reason is told by who asks, and the database is recorded as soon as it is
+// mended.
+func TestSpoolHinderedAtFirst(t *testing.T) {
+	for _, c := range hindrances {
+		t.Run(c.name, func(t *testing.T) {
+			s := harness.DirSite(t)
+			if os.Geteuid() != 0 {
+				t.Skip("only root can mount, and give files away")
+			}
+			s.Stock("a.db", "create table t(a)")
+			harness.Must(t, c.hinder(s))
+			t.Cleanup(func() { _ = syscall.Unmount(s.Path("spool"), syscall.MNT_DETACH) })
+			shell := harness.Start(t, []string{s.Env()}, append(c.under, harness.SQLiteShell(t),
+				"-batch")...)
+			shell.Must(".load " + harness.Library(t))
+			shell.Must(".open " + s.Path("a.db"))
+			const write = "insert into t values(randomblob(20000));"
+			shell.Must(write)
+			shell.Refused()
+			if said := shell.Ask("select verneuil_status();"); !strings.Contains(said, c.why) {
+				t.Errorf("verneuil_status() does not say %q: %s", c.why, said)
+			}
+			shell.Must(write)
+			harness.Must(t, c.mend(s))
+			shell.Flush()
+			shell.Must(write)
+			shell.Flush()
+			shell.EndsWith(1) // it was refused once
+			s.MustEqual("a.db")
+		})
 	}
 }
