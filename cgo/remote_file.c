@@ -45,18 +45,22 @@ void remoteFileRemove(RemoteFile *p) {
 /* Journals and WALs are opened by who writes (pager.c, pager_open_journal and pagerOpenWal). For a
 ** moment that may seem to be two, as one commits and another one goes on; then it is unknown. SQLite
 ** would tell by sqlite3_database_file_object(), but only of a name of its own: of one that a VFS above
-** ours has made, it reads what is not there. */
-RemoteFile *remoteFileOf(const char *zName, const char *zEnd) {
+** ours has made, it reads what is not there.
+**
+** Who opens a journal has RESERVED, or more: if he is the only one, it is his. But he may have passed
+** the right to write on, and have kept his lock: then somebody else may write, whose it is not. Who
+** opens a WAL has just got that right. */
+RemoteFile *remoteFileOf(const char *zName, const char *zEnd, int isWal) {
   size_t n = strlen(zName) - strlen(zEnd);
-  RemoteFile *pWriting = 0;
-  int nWriting = 0;
+  RemoteFile *pOpening = 0;
+  int nOpening = 0;
   Quiet q = quietLock(&mu);
   for (RemoteFile *p = pFiles; p; p = p->pNext) {
     if (strlen(p->zName) != n || memcmp(p->zName, zName, n)) continue;
-    if (p->mayWrite && p->eLock >= SQLITE_LOCK_RESERVED) pWriting = p, nWriting++;
+    if (p->eLock >= SQLITE_LOCK_RESERVED && (p->mayWrite || !isWal)) pOpening = p, nOpening++;
   }
   quietUnlock(&mu, q);
-  return nWriting == 1 ? pWriting : 0;
+  return nOpening == 1 ? pOpening : 0;
 }
 
 Perf remoteVfsPerf[OP_ALL_N];

@@ -75,7 +75,7 @@ void remoteFileRemove(RemoteFile *p);
 
 /* The handle whose journal or WAL SQLite opens by that name, which has zEnd behind the database's;
 ** NULL: unknown. */
-RemoteFile *remoteFileOf(const char *zName, const char *zEnd);
+RemoteFile *remoteFileOf(const char *zName, const char *zEnd, int isWal);
 
 /* The counters of the VFS's own methods, from OP_DELETE on. */
 extern Perf remoteVfsPerf[OP_ALL_N];

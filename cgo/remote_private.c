@@ -216,7 +216,8 @@ int privateOpen(const char *zName, sqlite3_file *pFile, int flags) {
   PrivateFile *p = (PrivateFile *)pFile;
   memset(p, 0, sizeof *p);
   p->eKind = flags & SQLITE_OPEN_WAL ? PRIVATE_WAL : flags & SQLITE_OPEN_SUPER_JOURNAL ? PRIVATE_SUPER : PRIVATE_JOURNAL;
-  if (p->eKind != PRIVATE_SUPER) p->pMain = remoteFileOf(zName, p->eKind == PRIVATE_WAL ? "-wal" : "-journal");
+  if (p->eKind == PRIVATE_WAL) p->pMain = remoteFileOf(zName, "-wal", 1);
+  else if (p->eKind == PRIVATE_JOURNAL) p->pMain = remoteFileOf(zName, "-journal", 0);
   if (p->eKind == PRIVATE_WAL && !p->pMain) return SQLITE_CANTOPEN;
   if (!(p->pData = overlayNew())) return SQLITE_NOMEM;
   if (p->eKind == PRIVATE_WAL) p->pMain->pWal = p;

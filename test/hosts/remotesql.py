@@ -515,6 +515,52 @@ def case_unsynced():
     other.close()
 
 
+def case_keptlock():
+    """A connection keeps its lock of an attached database (locking_mode=exclusive), and rolls back
+    again and again; what another one commits meanwhile is there."""
+    name = new_name()
+    writer = remote(name)
+    writer.execute("create table t(x)")
+    writer.execute("create table large(x)")
+    writer.execute("with recursive n(i) as (select 1 union all select i+1 from n where i<6000) "
+                   "insert into large select randomblob(3000) from n")
+    keeper = sqlite3.connect("file::memory:", uri=True, timeout=60, isolation_level=None)
+    keeper.execute("attach ? as x", (uri(name),))
+    keeper.execute("pragma x.cache_size=100000")
+    keeper.execute("pragma x.cache_spill=off")
+    one(keeper, "select count(*) from x.t")
+    keeper.execute("pragma locking_mode=exclusive")
+    keeper.execute("insert into x.t values(0)")
+    keeper.execute("pragma x.journal_mode=off")  # closes the journal
+    keeper.execute("pragma x.journal_mode=delete")
+    writer.execute("begin immediate")
+    writer.execute("insert into t values(0)")
+    keeper.execute("begin")
+    keeper.execute("update x.large set x=zeroblob(3000)")  # opens it again
+    writer.execute("commit")
+    keeper.execute("rollback")
+    committed, ended = 2, threading.Event()
+
+    def write():
+        nonlocal committed
+        while not ended.is_set():
+            writer.execute("insert into t values(1)")
+            committed += 1
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    for _ in range(10):
+        keeper.execute("begin")
+        keeper.execute("update x.large set x=zeroblob(3000)")
+        keeper.execute("rollback")
+    ended.set()
+    thread.join()
+    writer.close()
+    keeper.close()
+    with contextlib.closing(remote(name)) as again:
+        want("rows that were committed", one(again, "select count(*) from t"), committed)
+
+
 def main():
     os.makedirs(DIRECTORY, exist_ok=True)
     globals()[f"case_{CASE}"]()

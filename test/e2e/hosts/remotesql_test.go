@@ -17,7 +17,7 @@ import (
 func TestRemoteSQL(t *testing.T) {
 	harness.PythonCan(t, "import sqlite3; sqlite3.Connection.enable_load_extension")
 	all := []string{"workloads", "journals", "attach", "copies", "spill", "locks", "names",
-		"forked", "interrupted", "unsynced", "threads"}
+		"forked", "interrupted", "unsynced", "threads", "keptlock"}
 	for _, store := range []struct {
 		name  string
 		site  func(t *testing.T) *harness.Site
