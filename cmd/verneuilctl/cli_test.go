@@ -303,7 +303,7 @@ func TestProgressFits(t *testing.T) {
 			&unix.Winsize{Row: 24, Col: uint16(columns)}); err != nil {
 			t.Fatal(err)
 		}
-		for _, total := range []int64{1000, 1_234_567_890, 999_400_000_000_000} {
+		for _, total := range []int64{1000, 1_234_567_890, 9_994_000_000_000} {
 			p := &progress{}
 			p.set("copy", total/2, total) // too early to be shown
 			p.since = p.since.Add(-time.Hour)
