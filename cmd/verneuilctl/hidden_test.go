@@ -50,6 +50,18 @@ func TestStoreHidden(t *testing.T) {
 		}
 	}
 	s.refuse(1, []string{"get, put and list"}, "lock", "break", "--force", "file:///s/held.db")
+	// Once there is a heartbeat it is known; not who waits: nobody does, which is denied, too.
+	for tries := 0; line(t, s.ctl("lock", "info", "file:///s/held.db",
+		"--json"))["heartbeat_stored"] == nil; tries++ {
+		if tries == 1000 {
+			t.Fatal("there is no heartbeat")
+		}
+	}
+	said := s.ctl("lock", "info", "file:///s/held.db")
+	if !strings.Contains(said, fmt.Sprintf("pid %d on %s", shell.command.Process.Pid, hostname)) ||
+		strings.Contains(said, "not known") {
+		t.Errorf("with a heartbeat: %s", said)
+	}
 	for _, args := range [][]string{{"lock", "info"}, {"lock", "break"}, {"rm"},
 		{"manifest", "--json"}, {"restore", "-o", s.path("out.db")}} {
 		s.refuse(1, []string{"none.db", "s3:ListBucket", "is the name right"},

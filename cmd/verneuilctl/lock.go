@@ -16,7 +16,6 @@ import (
 	"verneuil/manifest"
 	"verneuil/replicate/locate"
 	"verneuil/replicate/remote"
-	"verneuil/replicate/versions"
 )
 
 func lockCommand(g *global) *cobra.Command {
@@ -42,7 +41,7 @@ is taken for dead, and the next one who wants to write takes the database over.`
 			return withDatabase(command.Context(), g, "lock info", args, func(
 				ctx context.Context, d inStore,
 			) error {
-				h, err := d.inspect(ctx)
+				h, err := remote.Inspect(ctx, d.target(), d.key())
 				if err != nil {
 					return d.explain(ctx, d.locator(), err)
 				}
@@ -104,47 +103,6 @@ func withDatabase(
 	return fail(err, doing, args[0])
 }
 
-// hold says who holds a database.
-type hold struct {
-	*remote.Hold
-	// denied: the store has not said whether there are heartbeats, or who waits. AWS denies what is
-	// not there to who may not list.
-	denied error
-}
-
-// inspect is [remote.Inspect]. For who may not list it has what stands in the log, which those may
-// read who may get its records.
-func (d inStore) inspect(ctx context.Context) (hold, error) {
-	h, err := remote.Inspect(ctx, d.target(), d.key())
-	if err == nil || errors.Is(err, chunkstore.ErrAbsent) || chunkstore.IsFault(err) {
-		return hold{Hold: h}, err
-	}
-	// Inspect's error need not say so: the answer to a HEAD has no code.
-	_, denied := d.target().Chunks.Get(ctx, versions.LeaseKey(d.key()),
-		chunkstore.GetOptions{BytesMax: 1})
-	if !errors.Is(denied, chunkstore.ErrDenied) {
-		return hold{}, err
-	}
-	f, err := versions.OpenToRead(ctx, d.target(), d.key(), nil)
-	if err != nil {
-		return hold{}, err
-	}
-	m := f.Newest()
-	h = &remote.Hold{Held: !m.At.Released, Epoch: m.At.Epoch, Record: m.At.Number, Version: m}
-	if h.Epoch > 0 {
-		owner, ok, err := versions.OwnerAt(ctx, d.target(), m.At)
-		if err != nil {
-			return hold{}, err
-		} else if ok {
-			h.Owner = &owner
-		}
-	}
-	if o, err := d.target().Chunks.Stat(ctx, versions.RecordKey(versions.IDOf(m.At))); err == nil {
-		h.Appended = o.Modified
-	}
-	return hold{h, denied}, nil
-}
-
 // sign says when the store got something.
 func sign(t time.Time) string {
 	if t.IsZero() {
@@ -154,7 +112,7 @@ func sign(t time.Time) string {
 }
 
 // holder says who holds it, in one word or a few.
-func holder(h hold) string {
+func holder(h *remote.Hold) string {
 	switch {
 	case !h.Held:
 		return "nobody"
@@ -164,9 +122,13 @@ func holder(h hold) string {
 	return h.Owner.String()
 }
 
+// beatsUnknown reports whether the store has not said that there are heartbeats, nor that there are
+// none.
+func beatsUnknown(h *remote.Hold) bool { return h.Denied != nil && h.Beat.IsZero() }
+
 // holds says who holds it, as a line before a question.
-func holds(h hold) string {
-	if h.denied != nil {
+func holds(h *remote.Hold) string {
+	if beatsUnknown(h) {
 		return oneLine(holder(h)) + " holds it.\n"
 	}
 	return fmt.Sprintf("%s holds it; its last sign of life was %s.\n", oneLine(holder(h)),
@@ -188,15 +150,15 @@ func confirm(question, refusal string) error {
 
 // quiet returns for how long its holder has shown no sign of life; 0: there is none, or who wants
 // to write may not take him for dead yet, or it is not known.
-func (s *session) quiet(h hold) time.Duration {
+func (s *session) quiet(h *remote.Hold) time.Duration {
 	quiet := time.Since(h.Sign())
-	if !h.Held || h.denied != nil || quiet <= s.config.Remote.LeaseTimeout {
+	if !h.Held || beatsUnknown(h) || quiet <= s.config.Remote.LeaseTimeout {
 		return 0
 	}
 	return quiet.Round(time.Second)
 }
 
-func (d inStore) printHold(h hold, asJSON bool) error {
+func (d inStore) printHold(h *remote.Hold, asJSON bool) error {
 	if asJSON {
 		return printJSON(d.json(h))
 	}
@@ -211,7 +173,7 @@ func (d inStore) printHold(h hold, asJSON bool) error {
 		fmt.Printf("sign of life:   none since %s: who wants to write takes it over\n", quiet)
 	}
 	beat := sign(h.Beat)
-	if h.denied != nil {
+	if beatsUnknown(h) {
 		beat = "not known: who may not list (s3:ListBucket) is denied what is not there, too"
 	}
 	fmt.Printf("last record:    %d, %s\n", h.Record, sign(h.Appended))
@@ -221,7 +183,7 @@ func (d inStore) printHold(h hold, asJSON bool) error {
 }
 
 // json is what lock info prints of a database.
-func (d inStore) json(h hold) map[string]any {
+func (d inStore) json(h *remote.Hold) map[string]any {
 	line := map[string]any{
 		"database": d.address.String(), "store": d.address.Store, "path": d.address.Path,
 		"held": h.Held, "epoch": h.Epoch, "record": h.Record,
@@ -239,8 +201,8 @@ func (d inStore) json(h hold) map[string]any {
 	if d.quiet(h) > 0 {
 		line["taken_for_dead"] = true
 	}
-	if h.denied != nil {
-		line["denied"] = h.denied.Error()
+	if h.Denied != nil {
+		line["denied"] = h.Denied.Error()
 	}
 	for name, t := range map[string]time.Time{"record": h.Appended, "heartbeat": h.Beat} {
 		if !t.IsZero() {
@@ -252,12 +214,12 @@ func (d inStore) json(h hold) map[string]any {
 }
 
 func (d inStore) breakLock(ctx context.Context, force, asJSON bool) error {
-	h, err := d.inspect(ctx)
+	h, err := remote.Inspect(ctx, d.target(), d.key())
 	if err != nil {
 		return d.explain(ctx, d.locator(), err)
 	}
-	if h.denied != nil {
-		return fmt.Errorf("it takes the rights to get, put and list: %w", h.denied)
+	if h.Denied != nil {
+		return fmt.Errorf("it takes the rights to get, put and list: %w", h.Denied)
 	}
 	if h.Held && !force {
 		err := confirm(holds(h)+"What it has not committed will be lost. Take it?",
@@ -266,7 +228,7 @@ func (d inStore) breakLock(ctx context.Context, force, asJSON bool) error {
 			return err
 		}
 	}
-	if h.Hold, err = remote.Break(ctx, d.target(), d.key(), d.owner()); err != nil {
+	if h, err = remote.Break(ctx, d.target(), d.key(), d.owner()); err != nil {
 		return err
 	}
 	if asJSON {

@@ -28,7 +28,7 @@ type lister struct {
 // living is what is printed about one database.
 type living struct {
 	locate.Holding
-	hold   hold           // without one, err says why
+	hold   *remote.Hold   // nil: err says why
 	proof  *proof.Proof   // nil: none is known
 	weight *upkeep.Weight // nil: that was not asked, or err says why
 	err    error
@@ -84,7 +84,7 @@ func (l *lister) look(ctx context.Context) error {
 	group.SetLimit(32)
 	for _, d := range l.all {
 		group.Go(func() error {
-			if d.hold.Hold, d.err = remote.Inspect(ctx, t, d.Key); d.err == nil {
+			if d.hold, d.err = remote.Inspect(ctx, t, d.Key); d.err == nil {
 				d.Path = d.hold.Version.Path // its key may not have all of it
 			}
 			d.proof = lastProof(ctx, t, d.Key)
@@ -93,8 +93,7 @@ func (l *lister) look(ctx context.Context) error {
 	}
 	_ = group.Wait() // each keeps its own
 	l.all = slices.DeleteFunc(l.all, func(d *living) bool {
-		return d.hold.Hold != nil &&
-			(d.hold.Version.Host != "" || l.o.path != "" && d.Path != l.o.path)
+		return d.hold != nil && (d.hold.Version.Host != "" || l.o.path != "" && d.Path != l.o.path)
 	})
 	slices.SortFunc(l.all, func(a, b *living) int { return cmp.Compare(a.Path, b.Path) })
 	return err
@@ -127,7 +126,7 @@ func (l *lister) print() error {
 		weightHeads(l.o.dedup)...)...)
 	for _, d := range l.all {
 		path, size, newest, by := d.Path, unknown(d.err), humanize.Time(d.Stored), "?"
-		if d.hold.Hold != nil {
+		if d.hold != nil {
 			size, by = humanBytes(d.hold.Version.FileBytes), holder(d.hold)
 			if quiet := l.quiet(d.hold); quiet > 0 {
 				by += fmt.Sprintf(", but no sign of life since %s", quiet)
@@ -147,7 +146,7 @@ func (l *lister) print() error {
 // json is what ls --json prints of d.
 func (l *lister) json(d *living) map[string]any {
 	a := locate.Address{Store: l.name, Path: d.Path}
-	if d.hold.Hold == nil {
+	if d.hold == nil {
 		return map[string]any{"database": a.String(), "store": a.Store, "path": a.Path,
 			"manifest": d.Key, "error": d.err.Error()}
 	}

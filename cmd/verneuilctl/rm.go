@@ -58,7 +58,7 @@ func (d inStore) remove(ctx context.Context, force bool) error {
 
 func (d inStore) confirmRemoval(ctx context.Context) error {
 	question, refusal := "", "it would be gone for good (--force removes it)"
-	h, err := d.inspect(ctx)
+	h, err := remote.Inspect(ctx, d.target(), d.key())
 	switch {
 	case errors.Is(err, chunkstore.ErrAbsent):
 		kept, listErr := versions.ListKept(ctx, d.target(), d.key())

@@ -23,6 +23,9 @@ type Hold struct {
 	Appended, Beat time.Time
 	Wanted         *manifest.Owner // who asks the holder for it; nil: nobody
 	Version        *manifest.Manifest
+	// Denied: the store has not said who waits, nor, if Beat is zero, whether there are heartbeats.
+	// AWS denies what is not there to who may not list. Else nil.
+	Denied error
 }
 
 // Sign returns when the holder last showed that it lives; zero: it has not.
@@ -51,13 +54,18 @@ func inspect(
 		return nil, errors.New("it is in no history: it does not live in the store")
 	}
 	h := &Hold{Held: !at.Released, Epoch: at.Epoch, Record: at.Number, Version: m}
-	var err error
-	if h.Appended, h.Beat, err = versions.SignsOfLife(ctx, t.Chunks, key, at); err != nil {
-		return nil, err
-	}
 	beats := beatsOf(t, key)
 	holder, _, beaten, err := beats.get(ctx, beats.lease, "")
-	if err != nil {
+	switch {
+	case errors.Is(err, chunkstore.ErrDenied): // the answer to a HEAD would not say so
+		h.Denied = err
+		if o, err := t.Chunks.Stat(ctx, versions.RecordKey(versions.IDOf(at))); err == nil {
+			h.Appended = o.Modified
+		}
+	case err == nil:
+		h.Appended, h.Beat, err = versions.SignsOfLife(ctx, t.Chunks, key, at)
+	}
+	if err != nil && h.Denied == nil {
 		return nil, err
 	}
 	if beaten && holder.Epoch == at.Epoch {
@@ -67,7 +75,9 @@ func inspect(
 		h.Beat = time.Time{} // of another holder
 	}
 	waiting, _, wanted, err := beats.get(ctx, beats.want, "")
-	if err != nil {
+	if errors.Is(err, chunkstore.ErrDenied) {
+		h.Denied = err
+	} else if err != nil {
 		return nil, err
 	}
 	if wanted && h.Held && waiting.Epoch == at.Epoch {
@@ -99,6 +109,9 @@ func Break(
 		return nil, err
 	}
 	was, err := inspect(ctx, t, key, f.Newest())
+	if err == nil {
+		err = was.Denied
+	}
 	if err != nil {
 		return nil, err
 	}
