@@ -84,7 +84,7 @@ func create(root, dbPath string, permissions fs.FileMode) (*Spool, error) {
 		return nil, err
 	case old.Path() != dbPath:
 		return makeState(dir, dbPath, id, nil)
-	case old.identity() != id:
+	case old.state.identity() != id:
 		old.state.SetLost()
 	}
 	if !old.state.Lost() {
@@ -98,8 +98,6 @@ func create(root, dbPath string, permissions fs.FileMode) (*Spool, error) {
 }
 
 // identity says which file the spool belongs to.
-func (s *Spool) identity() identity { return s.state.identity() }
-
 func (s *State) identity() identity {
 	return identity{s.Dev.Load(), s.Ino.Load(), s.Birth.Load()}
 }
@@ -108,7 +106,7 @@ func (s *State) identity() identity {
 // as lost.
 func (s *Spool) Replaced() (bool, error) {
 	id, err := fileIdentity(s.Path())
-	if err != nil || id == s.identity() {
+	if err != nil || id == s.state.identity() {
 		return false, err
 	}
 	s.state.SetLost()

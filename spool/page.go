@@ -195,7 +195,7 @@ type State struct {
 	Checkpointing    uint64Word // a Token
 	WALSum           uint64Word
 	WALConsumedSum   uint64Word
-	LockIno          uint64Word // at 384
+	LockIno          uint64Word
 	Purpose          uint64Word
 	Terms            uint64Word
 	CutAt            int64Word

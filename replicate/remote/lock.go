@@ -59,9 +59,8 @@ func wanted(page *machine.Page, now time.Duration) bool {
 func (l *lease) lock(ctx context.Context) error {
 	for {
 		err := l.keeper.lock.take(l)
-		d := l.d
 		kept := l.file.Page().Kept()
-		if err == nil || kept == 0 || d.now()-kept >= politeTime || !rest(ctx, lockPause) {
+		if err == nil || kept == 0 || l.d.now()-kept >= politeTime || !rest(ctx, lockPause) {
 			return err
 		}
 	}
